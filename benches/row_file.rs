@@ -80,7 +80,7 @@ fn read(store: &mut RowStore, ids: &[u32], trains: bool) {
     for gone in resolved.evicted(0).to_vec() {
         store.keep(0, gone.row, &mut |_, out| out.fill(gone.row as u8)).expect("written");
     }
-    store.fetch(&mut resolved);
+    store.fetch(&mut resolved).expect("places");
     let mut bytes = Vec::new();
     for n in 0..resolved.inserts(0).len() {
         black_box(store.fetched(&resolved, 0, n, &mut bytes).expect("read"));

@@ -283,6 +283,52 @@ fn a_saved_model_is_a_model_like_others() {
     assert_eq!(trace(&dir, "again").0, trace(&dir, "resident").0);
 }
 
+/// With checkpoints that link the file's segments a run has the same bits, they are judged, exported
+/// and trained on like others, and nothing is left of the file once they are gone.
+#[test]
+fn linked_checkpoints_are_models_like_others() {
+    let dir = bench();
+    let linked = [&CACHED[..], &["checkpoint.linked=true", "checkpoint.keep=1"]].concat();
+    let explained = text(&run(&dir, "none", &linked, &["--explain"]));
+    assert!(explained.contains("checkpoints share its segments"), "{explained}");
+    assert!(explained.contains("where rows are in the file, for a checkpoint"), "{explained}");
+    for (results, set) in [("linked", &linked[..]), ("whole", &CACHED)] {
+        let output = run(&dir, results, set, &[]);
+        assert!(output.status.success(), "{}", text(&output));
+    }
+    let at = |results: &str| folder(&dir, results).join("checkpoints/step-000000000120");
+    let files = |path: &Path| -> Vec<String> {
+        let names = fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name());
+        names.map(|name| name.into_string().unwrap()).collect()
+    };
+    let segments = files(&at("linked")).iter().filter(|f| f.starts_with("segment-")).count();
+    assert!(segments > 0 && !files(&at("whole")).iter().any(|f| f.starts_with("segment-")));
+    assert_eq!(fs::read_dir(dir.path().join("rows")).unwrap().count(), 0);
+    let (linked_trace, whole) = (trace(&dir, "linked"), trace(&dir, "whole"));
+    assert_eq!((linked_trace.0, linked_trace.1), (whole.0, whole.1));
+    let binary = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+        command.current_dir(dir.path()).args(args).stdin(Stdio::null()).output().unwrap()
+    };
+    let both = ["linked", "whole"].map(|results| {
+        let model = at(results);
+        let model = model.to_str().unwrap();
+        let judged = binary(&["eval", model, "--json"]);
+        assert!(judged.status.success(), "{}", text(&judged));
+        let judged: serde_json::Value = serde_json::from_slice(&judged.stdout).unwrap();
+        let file = format!("{results}.safetensors");
+        let exported = binary(&["export", model, "-o", &file]);
+        assert!(exported.status.success(), "{}", text(&exported));
+        let from = format!("train.start_from={model}");
+        let again = format!("from-{results}");
+        let output = run(&dir, &again, &[&from], &[]);
+        assert!(output.status.success(), "{}", text(&output));
+        let file = fs::read(dir.path().join(file)).unwrap();
+        (judged["quality"].to_string(), file, trace(&dir, &again).0)
+    });
+    assert!(both[0] == both[1]);
+}
+
 /// Too small a file ends the run with one line, and so does a folder that cannot be had; training
 /// goes on from its checkpoint with a larger one.
 #[test]
@@ -348,6 +394,17 @@ fn what_cannot_be_cached_is_refused() {
             "embedding.device_cache: missing: how much of the memory of cuda:0",
         ),
         (&["embedding.device_cache=1GiB"], "embedding.device_cache: is 1GiB, of a GPU's memory"),
+        (
+            &[
+                "checkpoint.linked=true",
+                "checkpoint.every_steps=9",
+                "engine.device=cuda:0",
+                "embedding.device_cache=1MiB",
+            ],
+            "checkpoint.linked: is for rows in a file, and behind",
+        ),
+        (&["checkpoint.linked=true", "checkpoint.incremental=true"], "checkpoint.linked: writes"),
+        (&["checkpoint.linked=true", "eval.restore_best=true"], "checkpoint.linked: does not go"),
         (&["embedding.cache=8322"], "must be at least 8323"),
         (&["embedding.cache=much"], "a size, as 2GiB"),
         (&["embedding.disk=2815"], "embedding.disk: is 2815; must be at least 2816"),
@@ -359,6 +416,12 @@ fn what_cannot_be_cached_is_refused() {
         assert_eq!(output.status.code(), Some(64), "{set:?}: {said}");
         assert!(said.contains(told) && said.trim_end().lines().count() == 1, "{set:?}: {said}");
     }
+    let output = run(&dir, "results", &["checkpoint.linked=true"], &["--explain"]);
+    assert!(
+        text(&output).contains("checkpoint.linked: is for rows in a file"),
+        "{}",
+        text(&output)
+    );
     let output = run(&dir, "results", &CACHED[..1], &["--explain"]);
     assert!(text(&output).contains("embedding.cache: missing"), "{}", text(&output));
 }

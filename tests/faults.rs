@@ -237,15 +237,34 @@ fn every_call_of_a_checkpoint_may_fail() {
         Ok(shim) => shim,
         Err(why) => return println!("skipped: {why}"),
     };
+    let every = ["checkpoint.every_steps=1", "checkpoint.keep=1"];
+    // Segments of a row file are copied from another file system.
+    let linked = [
+        "checkpoint.linked=true",
+        "embedding.store=cached",
+        "embedding.cache=1000",
+        "embedding.path=/dev/shm",
+        "data.tables=[200, 20]",
+        "data.train_samples=30",
+        "train.batch_size=10",
+        "eval.batch_size=10",
+    ];
+    let linked = linked.iter().filter(|_| Path::new("/dev/shm").is_dir());
+    let linked: Vec<&str> = every.iter().chain(linked).copied().collect();
+    calls_of_checkpoints_fail(&shim, &every, 1);
+    // Every fourth call will do: most are of the files above.
+    calls_of_checkpoints_fail(&shim, &linked, 4);
+}
+
+fn calls_of_checkpoints_fail(shim: &Path, set: &[&str], step: usize) {
     let (mut failed, mut without) = (0, 0);
-    for n in 1.. {
+    for n in (1..).step_by(step) {
         let place = Place::new();
         let mark = place.at("mark");
-        let set = ["--set", "checkpoint.every_steps=1", "--set", "checkpoint.keep=1"];
         let mut command = place.command(&["--quiet", "--no-plots"]);
         command
-            .args(set)
-            .env("LD_PRELOAD", &shim)
+            .args(set.iter().flat_map(|set| ["--set", set]))
+            .env("LD_PRELOAD", shim)
             .env("FAULT_DIR", place.at("results"))
             .env("FAULT_MARK", &mark)
             .env("FAULT_AT", n.to_string());
@@ -273,7 +292,7 @@ fn every_call_of_a_checkpoint_may_fail() {
         }
     }
     // Each of three has three files and folders that are written and brought to the disk.
-    assert!(failed > 40 && without > 20, "{failed} {without}");
+    assert!(failed * step > 40 && without * step > 20, "{failed} {without}");
 }
 
 /// Names and bytes of all files below a folder, in order.

@@ -25,6 +25,8 @@ pub struct CheckpointConfig {
     pub dir: Option<PathBuf>,
     /// Between whole ones, only the rows that were touched since the last of these are written.
     pub incremental: Option<bool>,
+    /// Rows that are in a row file stay there, and a checkpoint gets its segments.
+    pub linked: Option<bool>,
 }
 
 impl CheckpointConfig {

@@ -3,6 +3,7 @@
 use super::{
     CheckpointError, Loaded, ReadPart, Shard, Tensor,
     keys::KEYS,
+    rows::SavedRows,
     write::{SHARD_BYTES, plain, write},
 };
 use crate::host::atomic_file::{create_folders, is_temporary, sync_folder, temporary};
@@ -15,9 +16,11 @@ use std::{
 };
 
 /// Version of the format. A reader takes this one and those below.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// The format of what is whole by itself, which earlier programs read too.
 const WHOLE: u32 = 1;
+/// The format of what has a base.
+const CHANGES: u32 = 2;
 
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const PROGRESS: &str = "progress.json";
@@ -54,7 +57,7 @@ impl Kind {
 /// What a checkpoint says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// 1, or 2 if there is a base.
+    /// 1, 2 if there is a base, 3 if there are rows in segments of a row file.
     pub format: u32,
     /// What the rows that are not in it are read from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,6 +102,8 @@ pub struct About<'a> {
     pub base: Option<&'a Base>,
     /// The keys of tables that grow ([`super::keys::encode`]).
     pub keys: Option<&'a [u8]>,
+    /// Rows that are in segments of a row file, and in no tensor.
+    pub rows: Option<&'a SavedRows>,
     /// Everything that is no tensor.
     pub progress: &'a Value,
 }
@@ -155,7 +160,7 @@ impl Checkpoints {
         about: About<'_>,
         groups: &mut [Group<'_>],
     ) -> Result<Saved, CheckpointError> {
-        let About { step, workload, base, keys, progress } = about;
+        let About { step, workload, base, keys, rows, progress } = about;
         let began = Instant::now();
         let path = self.dir.join(kind.name(step));
         let waiting = temporary(&path);
@@ -174,11 +179,18 @@ impl Checkpoints {
             if let Some(keys) = keys {
                 files.push(plain(&waiting, KEYS, keys)?);
             }
+            if let Some(rows) = rows {
+                files.extend(rows.put(&waiting, self.shard_bytes)?);
+            }
             let text = format!("{progress:#}\n");
             files.push(plain(&waiting, PROGRESS, text.as_bytes())?);
             let bytes = files.iter().map(|f| f.bytes).sum();
             let manifest = Manifest {
-                format: if base.is_some() { FORMAT } else { WHOLE },
+                format: match (rows, base) {
+                    (Some(_), _) => FORMAT,
+                    (None, Some(_)) => CHANGES,
+                    (None, None) => WHOLE,
+                },
                 base: base.cloned(),
                 step,
                 workload: workload.to_owned(),
@@ -314,7 +326,11 @@ mod tests {
         };
         let group = Group { stem: "model", tensors: &tensors, read: &mut read };
         let progress = &serde_json::json!({"step": step});
-        of.save(kind, About { step, workload: "w", base: None, keys: None, progress }, &mut [group])
+        of.save(
+            kind,
+            About { step, workload: "w", base: None, keys: None, rows: None, progress },
+            &mut [group],
+        )
     }
 
     fn names(dir: &Path) -> Vec<String> {
@@ -397,9 +413,9 @@ mod tests {
         }
         let saved = save(&all, Kind::Newest, 2).unwrap();
         let file = saved.path.join("manifest.json");
-        let text = fs::read_to_string(&file).unwrap().replace("\"format\": 1", "\"format\": 3");
+        let text = fs::read_to_string(&file).unwrap().replace("\"format\": 1", "\"format\": 4");
         fs::write(file, text).unwrap();
-        assert!(all.newest().unwrap_err().to_string().contains("formats up to 2"));
+        assert!(all.newest().unwrap_err().to_string().contains("formats up to 3"));
     }
 
     /// Changes of a base: rows 1 and 3 of four.
@@ -419,8 +435,14 @@ mod tests {
             Ok(())
         };
         let group = Group { stem: "model", tensors: &tensors, read: &mut read };
-        let about =
-            About { step, workload: "w", base: Some(base), keys: None, progress: &Value::Null };
+        let about = About {
+            step,
+            workload: "w",
+            base: Some(base),
+            keys: None,
+            rows: None,
+            progress: &Value::Null,
+        };
         of.save(Kind::Newest, about, &mut [group]).unwrap()
     }
 
@@ -435,8 +457,14 @@ mod tests {
                 Ok(())
             };
             let group = Group { stem: "model", tensors: &tensors, read: &mut read };
-            let about =
-                About { step, workload: "w", base: None, keys: None, progress: &Value::Null };
+            let about = About {
+                step,
+                workload: "w",
+                base: None,
+                keys: None,
+                rows: None,
+                progress: &Value::Null,
+            };
             Base::of(&all.save(Kind::Newest, about, &mut [group]).unwrap().path).unwrap()
         };
         let base = save_base(1);
@@ -481,8 +509,14 @@ mod tests {
         let tensors = [Tensor { name: "a".into(), form: Form::F32, shape: vec![5] }];
         let mut read = |_: usize, _: usize, _: &mut [f32]| Err(io::Error::other("device lost"));
         let group = Group { stem: "model", tensors: &tensors, read: &mut read };
-        let about =
-            About { step: 2, workload: "w", base: None, keys: None, progress: &Value::Null };
+        let about = About {
+            step: 2,
+            workload: "w",
+            base: None,
+            keys: None,
+            rows: None,
+            progress: &Value::Null,
+        };
         let failed = all.save(Kind::Newest, about, &mut [group]).unwrap_err();
         assert!(failed.to_string().ends_with("device lost"), "{failed}");
         assert_eq!(names(dir.path()), ["step-000000000001"]);

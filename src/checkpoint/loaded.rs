@@ -1,8 +1,9 @@
 //! A model that was saved: the checkpoint in a folder, or a file.
 
 use super::{
-    Base, CheckpointError, FORMAT, Manifest, Shard, Tensors, View,
+    Base, CheckpointError, FORMAT, Manifest, ReferredRows, Shard, Tensors, View,
     folder::{MANIFEST, PROGRESS},
+    referred::is_of_places,
     torch,
 };
 use serde_json::Value;
@@ -57,9 +58,13 @@ impl Loaded {
             check(path, shard)?;
         }
         let progress = serde_json::from_str(&text(PROGRESS)?).map_err(|e| json(PROGRESS, e))?;
-        let files = manifest.files.iter().filter(|f| f.name.ends_with(".safetensors"));
+        let of_tensors = |f: &&Shard| f.name.ends_with(".safetensors") && !is_of_places(&f.name);
+        let files = manifest.files.iter().filter(of_tensors);
         let paths: Vec<PathBuf> = files.map(|f| path.join(&f.name)).collect();
         let mut tensors = Tensors::open(&paths)?;
+        if let Some(rows) = ReferredRows::open(path, &manifest.files)? {
+            tensors.refer(rows).map_err(damaged)?;
+        }
         if let Some(base) = &manifest.base {
             let whole = open_base(path, base).map_err(damaged)?;
             tensors.over(whole.tensors).map_err(damaged)?;

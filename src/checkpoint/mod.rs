@@ -6,6 +6,8 @@
 //!     model.safetensors       the parameters, by facebook's names where it has them
 //!     optimizer.safetensors   the update rule's state, <parameter>.<what it is>
 //!     keys.safetensors        whose rows they are, where tables grow
+//!     rows.json               what is in records of a row file; segment-00000.rows: its segments,
+//!     rows.safetensors        and where in them each row's record is
 //!     progress.json           everything else: numbers of steps, loss scale, schedule, listeners
 //!     manifest.json           size and BLAKE3 of each; written last
 //! ```
@@ -21,6 +23,8 @@ mod config;
 mod folder;
 pub mod keys;
 mod loaded;
+mod referred;
+mod rows;
 mod tensors;
 pub mod torch;
 mod write;
@@ -29,6 +33,8 @@ pub use changes::{changed_name, rows_name};
 pub use config::{CheckpointConfig, KEEP};
 pub use folder::{About, Base, Checkpoints, FORMAT, Group, Kind, Manifest, Saved};
 pub use loaded::Loaded;
+pub use referred::ReferredRows;
+pub use rows::{Begins, RowColumn, RowTensor, SavedRows};
 pub use tensors::{Form, Tensor, Tensors, View};
 pub use write::{ReadPart, Shard, write_file};
 

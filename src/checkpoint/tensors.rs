@@ -1,7 +1,7 @@
 //! Tensors in files of safetensors (huggingface/safetensors), mapped: a header in JSON, then the
 //! numbers of all tensors one behind another. The crate reads the header.
 
-use super::{CheckpointError, changed_name, rows_name};
+use super::{CheckpointError, ReferredRows, changed_name, referred::RowView, rows_name};
 use crate::host::MappedFile;
 use safetensors::{Dtype, SafeTensors};
 use std::{collections::BTreeMap, ops::Range, path::PathBuf};
@@ -115,6 +115,8 @@ impl Tensor {
 pub struct Tensors {
     files: Vec<Bytes>,
     places: BTreeMap<String, Place>,
+    /// Those that are in records of a row file.
+    rows: Option<Box<ReferredRows>>,
 }
 
 /// The bytes of a file.
@@ -229,12 +231,41 @@ impl Tensors {
     /// Names of all tensors, but for those of whole numbers.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let of_numbers = self.places.iter().filter(|(_, place)| place.form != Form::U32);
-        of_numbers.map(|(name, _)| name.as_str())
+        let in_rows = self.rows.iter().flat_map(|rows| rows.names());
+        of_numbers.map(|(name, _)| name.as_str()).chain(in_rows)
+    }
+
+    /// Adds the tensors of a row file's records.
+    ///
+    /// # Errors
+    /// If there is one of a name already.
+    pub(super) fn refer(&mut self, rows: ReferredRows) -> Result<(), String> {
+        if let Some(twice) = rows.names().find(|name| self.places.contains_key(*name)) {
+            return Err(format!("has the tensor {twice} twice"));
+        }
+        self.rows = Some(Box::new(rows));
+        Ok(())
+    }
+
+    /// The rows that are in records of a row file, if some are.
+    pub fn referred(&self) -> Option<&ReferredRows> {
+        self.rows.as_deref()
+    }
+
+    /// The bytes of a tensor of whole numbers.
+    pub(super) fn numbers(&self, name: &str) -> Option<&[u8]> {
+        let place = self.places.get(name).filter(|place| place.form == Form::U32)?;
+        let len: usize = place.shape.iter().product();
+        self.files[place.file].all().get(place.at..place.at + 4 * len)
     }
 
     /// A tensor; `None` if there is none of that name, or it is one of whole numbers: their bits
     /// are no parameters.
     pub fn get(&self, name: &str) -> Option<View<'_>> {
+        if let Some(rows) = self.rows.as_ref().and_then(|rows| rows.get(name)) {
+            let (form, shape) = (rows.form(), &rows.shape[..]);
+            return Some(View { form, shape, bytes: &[], changed: None, rows: Some(rows) });
+        }
         let place = self.places.get(name).filter(|place| place.form != Form::U32)?;
         let Place { file, form, shape, at, changed } = place;
         let len: usize = shape.iter().product();
@@ -244,7 +275,7 @@ impl Tensors {
                 let rows = &self.files[*of_rows].all()[rows.clone()];
                 ChangedRows { rows, values: &self.files[*of_values].all()[values.clone()] }
             });
-        Some(View { form: *form, shape, bytes, changed })
+        Some(View { form: *form, shape, bytes, changed, rows: None })
     }
 
     /// Adds the tensors of a base that these are the changes of: of each of the base's that has
@@ -305,6 +336,8 @@ pub struct View<'a> {
     pub shape: &'a [usize],
     bytes: &'a [u8],
     changed: Option<ChangedRows<'a>>,
+    /// Where its rows are, if they are in records.
+    rows: Option<RowView<'a>>,
 }
 
 /// Rows that are read elsewhere.
@@ -320,6 +353,9 @@ impl View<'_> {
     /// # Panics
     /// If there are not so many.
     pub fn copy(&self, first: usize, out: &mut [f32]) {
+        if let Some(rows) = &self.rows {
+            return rows.copy(first, out);
+        }
         let width = self.form.bytes();
         self.form.take(&self.bytes[first * width..][..out.len() * width], out);
         let Some(ChangedRows { rows, values }) = self.changed.filter(|_| !out.is_empty()) else {

@@ -7,6 +7,7 @@ use super::{
     run_output,
 };
 use crate::{
+    checkpoint::KEEP,
     data::{
         locality::IdsProfile,
         preprocess::prepare::free,
@@ -209,6 +210,14 @@ fn cache(workload: &Workload, config: &EngineConfig, ids: Option<&IdsProfile>) -
         let (folder, disk) = (&spec.folder, shown(spec.disk));
         let free = free(folder).map_or(String::new(), |n| format!("; {} are free there", shown(n)));
         out += &format!("#   a file in {} takes at most {disk}{free}\n", folder.display());
+        if workload.checkpoint.linked == Some(true) {
+            let keep = workload.checkpoint.keep.unwrap_or(KEEP);
+            let best = u64::from(workload.checkpoint.best == Some(true));
+            out += &format!(
+                "#   checkpoints share its segments; what it lets go of stays while one has it: of up to {} of them, and the one being written\n",
+                keep + best
+            );
+        }
         out += &format!("#   it is read by {}\n", ReadBy::here(spec.reads));
     }
     match ExpectedHits::rate(&all) {

@@ -15,6 +15,7 @@ mod state;
 use crate::{
     backend::{BackendError, Device, Precision, StepContext, StepEnd},
     batch::{Batch, BatchLimits, Derived, GeneratedLog, Misfit, Samples},
+    checkpoint::{ReferredRows, SavedRows},
     comm::CommError,
     embedding::{
         RowKind, TableUse,
@@ -519,6 +520,25 @@ pub trait Engine {
     /// What the tables of each column have seen, where not all rows are in memory from the start.
     fn table_uses(&self) -> Vec<TableUse> {
         self.hashed().iter().filter(|t| !t.is_resident()).map(HashedTable::usage).collect()
+    }
+
+    /// Brings all rows that are in no file as they are to one, if there is such a file, and hands
+    /// out where each is: what is there stays as it is. `None` if there is none. No step is in
+    /// flight.
+    ///
+    /// # Errors
+    /// If the file is full or cannot be written.
+    fn seal_rows(&mut self) -> Result<Option<SavedRows>, EngineError> {
+        Ok(None)
+    }
+
+    /// Goes on with the rows of a checkpoint where they are. `false` if they have to be written to
+    /// it one by one. No parameter has been set or read before.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn adopt_rows(&mut self, _rows: &ReferredRows) -> Result<bool, EngineError> {
+        Ok(false)
     }
 
     /// The keys of each column, where tables grow.

@@ -41,6 +41,15 @@ impl MappedFile {
         self.map.as_deref().unwrap_or(&[])
     }
 
+    /// Says that it is read here and there, so that the system reads no more than what is touched.
+    pub fn at_random(&self) {
+        #[cfg(unix)]
+        if let Some(map) = &self.map {
+            // Without it reading takes longer, and that is all.
+            let _ = map.advise(memmap2::Advice::Random);
+        }
+    }
+
     /// Gives back the memory that holds these of the file's bytes: the process holds them no more,
     /// the system's cache may. They are read again when they are touched.
     pub fn release(&self, bytes: Range<usize>) {

@@ -10,6 +10,7 @@ use crate::{
         philox::{Philox, Stream, unit_f32},
     },
 };
+use serde::{Deserialize, Serialize};
 use std::{
     f64::consts::TAU,
     sync::atomic::{AtomicBool, Ordering},
@@ -37,7 +38,8 @@ pub enum InitSource {
 }
 
 /// The distribution of one parameter's elements.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Distribution {
     Constant(f32),
     Uniform {
@@ -277,7 +279,7 @@ fn from_numpy(state: &mut RandomState, distribution: Distribution) -> f64 {
 }
 
 /// Initial values of the rows of one table, each a function of its number.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RowInit {
     draw: Draw,
     dim: usize,
@@ -310,7 +312,7 @@ impl RowInit {
 }
 
 /// One parameter drawn from Philox.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Draw {
     seed: u64,
     parameter: u64,

@@ -10,7 +10,7 @@ use crate::{
     batch::Bags,
     checkpoint::{
         About, Base, CheckpointConfig, CheckpointError, Checkpoints, Group, Kind, Loaded, Saved,
-        Tensor, keys,
+        SavedRows, Tensor, keys,
     },
     embedding::{
         RowKind,
@@ -265,6 +265,11 @@ impl<'a> Saver<'a> {
             || (evaluated && config.at_eval == Some(true))
     }
 
+    /// Whether rows that are in a row file are left there, and referred to.
+    pub fn links(&self) -> bool {
+        self.config.linked == Some(true)
+    }
+
     /// Whether the best evaluation's is wanted.
     pub fn wants_best(&self) -> bool {
         self.config.best == Some(true)
@@ -281,22 +286,22 @@ impl<'a> Saver<'a> {
     }
 
     /// Begins one that is written while training goes on ([`Snapshot`]). None is being written, and
-    /// no step is in flight.
+    /// no step is in flight. `saved` rows are in files already; since `began` training stands still.
     pub fn begin(
         &mut self,
         kind: Kind,
         engine: &dyn Engine,
         (config, rows): (&EngineConfig, RowKind),
-        progress: &Progress,
+        (progress, saved): (&Progress, Option<SavedRows>),
+        began: Instant,
     ) -> Result<(), TrainError> {
-        let began = Instant::now();
         let of = Of {
             kind,
             step: progress.steps,
             workload: self.workload.clone(),
             progress: json(progress)?,
         };
-        let contents = self.contents(kind, progress.steps, engine, rows);
+        let contents = self.contents(kind, progress.steps, engine, rows).beside(saved);
         let snapshot = Snapshot::begin(engine, config, self.checkpoints, contents, of)?;
         let mut pauses = Pauses::default();
         pauses.add(began.elapsed().as_secs_f64());
@@ -357,17 +362,18 @@ impl<'a> Saver<'a> {
         Ok(Some(self.written((kind, step), saved, pauses)))
     }
 
-    /// Writes one while training stands still. None is being written, and no step is in flight.
+    /// Writes one while training stands still, as it does since `began`. None is being written, and
+    /// no step is in flight. `saved` rows are in files already.
     pub fn save(
         &mut self,
         kind: Kind,
         engine: &dyn Engine,
         rows: RowKind,
         best: Option<&Parameters>,
-        progress: &Progress,
+        (progress, saved): (&Progress, Option<SavedRows>),
+        began: Instant,
     ) -> Written {
-        let began = Instant::now();
-        let contents = self.contents(kind, progress.steps, engine, rows);
+        let contents = self.contents(kind, progress.steps, engine, rows).beside(saved);
         let saved = self.save_now(kind, (engine, rows), contents, best, progress);
         self.last = Instant::now();
         let mut pauses = Pauses::default();
@@ -405,7 +411,7 @@ impl<'a> Saver<'a> {
         &self,
         kind: Kind,
         (engine, rows): (&dyn Engine, RowKind),
-        Contents { model, optimizer, base }: Contents,
+        Contents { model, optimizer, base, saved }: Contents,
         best: Option<&Parameters>,
         progress: &Progress,
     ) -> Result<Saved, CheckpointError> {
@@ -441,6 +447,7 @@ impl<'a> Saver<'a> {
             workload: &self.workload,
             base: base.as_ref(),
             keys: keys.as_deref(),
+            rows: saved.as_ref(),
             progress: &progress_json,
         };
         self.checkpoints.save(kind, about, &mut groups)
@@ -465,6 +472,16 @@ pub(super) fn restore_parameters(
     loaded: &Loaded,
     model: &ModelSpec,
 ) -> Result<(), TrainError> {
+    restore_others(engine, loaded, model, &|_| false)
+}
+
+/// The same but for those that the engine has.
+fn restore_others(
+    engine: &mut dyn Engine,
+    loaded: &Loaded,
+    model: &ModelSpec,
+    has: &dyn Fn(&str) -> bool,
+) -> Result<(), TrainError> {
     let columns = engine.hashed().len();
     if columns > 0 {
         let unfit = |what| CheckpointError::Unfit { path: loaded.path.clone(), what };
@@ -481,7 +498,9 @@ pub(super) fn restore_parameters(
             continue;
         }
         let view = loaded.tensor(&param.name, &param.shape)?;
-        engine.write_with(i, &mut |first, part| view.copy(first, part))?;
+        if !has(&param.name) {
+            engine.write_with(i, &mut |first, part| view.copy(first, part))?;
+        }
     }
     Ok(())
 }
@@ -492,16 +511,31 @@ pub(super) fn restore(
     (loaded, model): (&Loaded, &ModelSpec),
     position: EnginePosition,
 ) -> Result<(), TrainError> {
-    restore_parameters(engine, loaded, model)?;
-    restore_state(engine, loaded)?;
+    // Rows in a file stay in it, where the engine has such a file.
+    let adopted = match loaded.tensors.referred() {
+        Some(rows) => engine.adopt_rows(rows)?,
+        None => false,
+    };
+    let in_file: Vec<&str> =
+        loaded.tensors.referred().into_iter().flat_map(|r| r.names()).collect();
+    let has = |name: &str| adopted && in_file.contains(&name);
+    restore_others(engine, loaded, model, &has)?;
+    restore_state(engine, loaded, &has)?;
     Ok(engine.go_on(position)?)
 }
 
-/// Gives an engine the optimizer's state of a checkpoint.
-fn restore_state(engine: &mut dyn Engine, loaded: &Loaded) -> Result<(), TrainError> {
+/// Gives an engine the optimizer's state of a checkpoint, but for what it has.
+fn restore_state(
+    engine: &mut dyn Engine,
+    loaded: &Loaded,
+    has: &dyn Fn(&str) -> bool,
+) -> Result<(), TrainError> {
     let mut values = Vec::new();
     for (i, state) in engine.optimizer_state().to_vec().iter().enumerate() {
         let view = loaded.tensor(&state.name, &state.shape)?;
+        if has(&state.name) {
+            continue;
+        }
         for first in (0..state.len()).step_by(PART) {
             values.resize(PART.min(state.len() - first), 0.0);
             view.copy(first, &mut values);
@@ -524,7 +558,7 @@ pub(super) fn start_from(
     let has = |s: &StateSpec| loaded.tensors.get(&s.name).is_some_and(|v| v.shape == s.shape);
     let why = match loaded.rule() {
         Some((of, updates)) if of == rule && wanted.iter().all(has) => {
-            restore_state(engine, loaded)?;
+            restore_state(engine, loaded, &|_| false)?;
             let mut position = engine.position()?;
             position.device.updates = updates;
             engine.go_on(position)?;

@@ -4,7 +4,7 @@
 
 use crate::{
     batch::Bags,
-    checkpoint::{Base, Form, Loaded, Tensor, changed_name, rows_name},
+    checkpoint::{Base, Form, Loaded, SavedRows, Tensor, changed_name, rows_name},
     embedding::RowKind,
     engine::{Engine, EngineConfig, EngineError, StateSpec, TensorId},
     model::{ParamKind, ParamSpec, Part},
@@ -79,12 +79,14 @@ pub(super) fn read_rows(
 }
 
 /// All that goes into a checkpoint.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Contents {
     pub model: Vec<Item>,
     pub optimizer: Vec<Item>,
     /// What it is the changes of.
     pub base: Option<Base>,
+    /// Rows that are in segments of a row file.
+    pub saved: Option<SavedRows>,
 }
 
 impl Contents {
@@ -95,7 +97,7 @@ impl Contents {
         let model = params.map(|(i, p)| item(TensorId::Parameter(i), i, tensor(p, rows)));
         let state = engine.optimizer_state().iter().enumerate();
         let optimizer = state.map(|(i, s)| item(TensorId::State(i), s.param, state_tensor(s)));
-        Contents { model: model.collect(), optimizer: optimizer.collect(), base: None }
+        Contents { model: model.collect(), optimizer: optimizer.collect(), base: None, saved: None }
     }
 
     /// Of what has rows those that were touched since `base`, of the others everything.
@@ -109,7 +111,17 @@ impl Contents {
             items.into_iter().flat_map(of).collect()
         };
         let Contents { model, optimizer, .. } = Contents::whole(engine, rows);
-        Contents { model: changed(model), optimizer: changed(optimizer), base: Some(base.clone()) }
+        let (model, optimizer) = (changed(model), changed(optimizer));
+        Contents { model, optimizer, base: Some(base.clone()), saved: None }
+    }
+
+    /// Without what `saved` has.
+    pub fn beside(self, saved: Option<SavedRows>) -> Self {
+        let Some(saved) = saved else { return self };
+        let Contents { mut model, mut optimizer, base, .. } = self;
+        model.retain(|item| !saved.has(&item.tensor.name));
+        optimizer.retain(|item| !saved.has(&item.tensor.name));
+        Contents { model, optimizer, base, saved: Some(saved) }
     }
 }
 

@@ -105,6 +105,11 @@ fn around(workload: &Workload, config: &EngineConfig, engine: MemoryPlan) -> Mem
     {
         all.add(PREDICTIONS, PER_PREDICTION * eval_samples(workload).unwrap_or(0));
     }
+    let cached = config.cached.as_ref();
+    if let Some(spec) = cached.filter(|_| workload.checkpoint.linked == Some(true)) {
+        let rows = spec.columns.iter().filter(|c| !c.fits()).map(|c| c.rows as u64).sum::<u64>();
+        all.add("where rows are in the file, for a checkpoint", 4 * rows);
+    }
     if workload.eval.cache == Some(EvalCache::Always) {
         let sample = 4 * (1 + dense + ids + hotness.len() as u64);
         all.add("the evaluation split (eval.cache)", sample * eval_samples(workload).unwrap_or(0));

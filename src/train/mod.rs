@@ -11,6 +11,8 @@ pub mod failure;
 mod feed;
 mod fit;
 mod judging;
+#[cfg(all(test, unix))]
+mod linked_tests;
 pub(crate) mod memory;
 mod prepare;
 mod ranked;

@@ -10,7 +10,7 @@ use super::{
     trainer::Trainer,
 };
 use crate::checkpoint::{CheckpointConfig, Checkpoints, Kind};
-use std::path::Path;
+use std::{path::Path, time::Instant};
 
 impl Trainer<'_> {
     /// Writes a checkpoint of this moment, if any are written and none of it is, and waits for it.
@@ -32,11 +32,14 @@ impl Trainer<'_> {
         self.go_on_saving(told, true)?;
         let progress = self.position(told)?;
         let Some(saver) = &mut self.saver else { return Ok(()) };
+        let began = Instant::now();
+        let saved = if saver.links() { self.engine.seal_rows()? } else { None };
+        let of = (&progress, saved);
         let parameters = self.best.as_ref().and_then(|b| b.parameters.as_deref());
         if self.beside && parameters.is_none() {
-            return saver.begin(kind, &*self.engine, (self.config, self.rows), &progress);
+            return saver.begin(kind, &*self.engine, (self.config, self.rows), of, began);
         }
-        let written = saver.save(kind, &*self.engine, self.rows, parameters, &progress);
+        let written = saver.save(kind, &*self.engine, self.rows, parameters, of, began);
         self.tell_written(written, told)
     }
 
@@ -140,7 +143,8 @@ impl Trainer<'_> {
         let checkpoints = Checkpoints::new(folder.to_owned(), 1);
         let (config, workload) = (CheckpointConfig::default(), self.job.workload);
         let mut saver = Saver::new(&checkpoints, &config, workload.sha256(), 0.0);
-        saver.save(Kind::Newest, self.engine, self.rows, None, &progress).result?;
+        let of = (&progress, None);
+        saver.save(Kind::Newest, self.engine, self.rows, None, of, Instant::now()).result?;
         let (steps, last) = (told.state.steps, &told.state.last_steps);
         let scene = Scene { error, steps, last, schema: self.schema, split, range, batch: &batch };
         scene.write(self.engine, folder)?;

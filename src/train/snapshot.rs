@@ -188,7 +188,7 @@ impl Snapshot {
         of: Of,
     ) -> Result<Self, TrainError> {
         let reads = reads(engine, config);
-        let Contents { model, optimizer, base } = contents;
+        let Contents { model, optimizer, base, saved } = contents;
         let mut rows = Vec::new();
         let mut hold = |item: &Item| -> Result<Held, TrainError> {
             let (from, which) = match &item.content {
@@ -224,7 +224,8 @@ impl Snapshot {
                 groups.push(Group { stem: "optimizer", tensors, read: &mut read_state });
             }
             let Of { kind, step, workload, progress } = &of;
-            let about = About { step: *step, workload, base: base.as_ref(), keys: None, progress };
+            let (base, rows) = (base.as_ref(), saved.as_ref());
+            let about = About { step: *step, workload, base, keys: None, rows, progress };
             checkpoints.save(*kind, about, &mut groups)
         };
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(write);

@@ -1,6 +1,6 @@
 //! Where the segments of the log are: the newest in the host's memory, as many as there is memory
-//! for, and the others in the file. A segment that goes to the file keeps its number, so places of
-//! records stay what they are.
+//! for, and the others in files. A segment that goes to a file keeps its number, so places of records
+//! stay what they are.
 
 use std::collections::VecDeque;
 
@@ -11,8 +11,8 @@ enum Home {
     Free,
     /// In memory, in chunks of so many records as are gathered at one time; the last may have fewer.
     Memory(Vec<Vec<u8>>),
-    /// In the file, in a place of its size.
-    File(u32),
+    /// In a file.
+    File,
 }
 
 /// A segment that has to go to the file.
@@ -32,15 +32,12 @@ pub(super) struct Homes {
     all: Vec<Home>,
     /// Those in memory, the oldest first.
     oldest: VecDeque<u32>,
-    /// Places of the file that nothing is in, below those that were never taken.
-    free: Vec<u32>,
-    taken: u32,
 }
 
 impl Homes {
-    /// None yet. With `most` 0 all will be in the file.
+    /// None yet. With `most` 0 all will be in files.
     pub fn new(most: usize) -> Self {
-        Homes { most, all: Vec::new(), oldest: VecDeque::new(), free: Vec::new(), taken: 0 }
+        Homes { most, all: Vec::new(), oldest: VecDeque::new() }
     }
 
     /// Takes the oldest segment out of memory if there is no room for another one. It is in the file
@@ -50,43 +47,32 @@ impl Homes {
             return None;
         }
         let segment = self.oldest.pop_front()?;
-        let place = self.place();
-        match std::mem::replace(&mut self.all[segment as usize], Home::File(place)) {
+        match std::mem::replace(&mut self.all[segment as usize], Home::File) {
             Home::Memory(chunks) => Some(Leaving { segment, chunks }),
-            Home::Free | Home::File(_) => None,
+            Home::Free | Home::File => None,
         }
     }
 
-    /// Begins a segment: in memory, if there is any for it.
-    pub fn begin(&mut self, segment: u32) {
+    /// Begins a segment: in memory, if there is any for it. Whether it is there.
+    pub fn begin(&mut self, segment: u32) -> bool {
         if self.all.len() <= segment as usize {
             self.all.resize_with(segment as usize + 1, || Home::Free);
         }
-        self.all[segment as usize] = if self.most == 0 {
-            Home::File(self.place())
-        } else {
+        let there = self.most > 0;
+        self.all[segment as usize] = if there {
             self.oldest.push_back(segment);
             Home::Memory(Vec::new())
+        } else {
+            Home::File
         };
+        there
     }
 
-    fn place(&mut self) -> u32 {
-        self.free.pop().unwrap_or_else(|| {
-            self.taken += 1;
-            self.taken - 1
-        })
-    }
-
-    /// Frees a segment; the chunks of one in memory.
-    pub fn free(&mut self, segment: u32) -> Vec<Vec<u8>> {
+    /// Frees a segment.
+    pub fn free(&mut self, segment: u32) {
         self.oldest.retain(|&s| s != segment);
-        match std::mem::replace(&mut self.all[segment as usize], Home::Free) {
-            Home::Free => Vec::new(),
-            Home::Memory(chunks) => chunks,
-            Home::File(place) => {
-                self.free.push(place);
-                Vec::new()
-            }
+        if let Some(home) = self.all.get_mut(segment as usize) {
+            *home = Home::Free;
         }
     }
 
@@ -103,14 +89,6 @@ impl Homes {
         match self.all.get_mut(segment as usize) {
             Some(Home::Memory(chunks)) => Some(chunks),
             _ => None,
-        }
-    }
-
-    /// The place of a segment in the file; that of one in memory is none, and never asked for.
-    pub fn file(&self, segment: u32) -> u32 {
-        match self.all.get(segment as usize) {
-            Some(Home::File(place)) => *place,
-            _ => u32::MAX,
         }
     }
 }

@@ -116,8 +116,8 @@ impl Fetch {
     pub fn read(&self, run: usize) {
         let (from, mut bytes) = self.lend(run);
         let records = from.iter().zip(bytes.chunks_exact_mut(self.record));
-        let result = records.flat_map(|(at, out)| Some((at.as_ref()?, out)));
-        let result = result.map(|(at, out)| read_at(&at.file, out, at.offset)).collect();
+        let mut there = records.filter_map(|(at, out)| Some((at.as_ref()?, out)));
+        let result = there.try_for_each(|(at, out)| read_at(&at.file, out, at.offset));
         self.give_back(run, bytes, result);
     }
 

@@ -2,60 +2,40 @@
 //! leaves it dead. When the file may not grow any more, the segment with the fewest live records is
 //! cleaned: they are appended again, and it is free.
 //!
-//! The file has no name while it is open, so nothing is left of it however a run ends. What is in
-//! it says nothing to another run: a run that goes on fills it from its checkpoint.
+//! Each segment is a file without a name, so nothing is left of it however a run ends, unless a
+//! checkpoint refers to it ([`Log::seal`]): then it is not written to any more.
 //!
-//! Where there is memory for segments ([`Homes`]), the newest are there, and the file has those that
+//! Where there is memory for segments ([`Homes`]), the newest are there, and files have those that
 //! memory has no room for; if it has room for all, there is no file.
+
+mod layout;
+mod sealed;
+#[cfg(test)]
+mod testing;
+mod tier;
+
+pub(super) use layout::{HEADER, LEAST_RECORDS, file_bytes, least_bytes, record_bytes};
 
 use super::{
     error::RowFileError,
     homes::{Homes, Leaving},
     io::{At, Fetch, Io, Writing},
     reads::{ReadBy, Reads},
+    segment::SegmentFile,
 };
 use crate::host::positioned::{read_at, write_at};
+use layout::{MOST_RECORDS, checksum, seal};
 use std::{
     collections::VecDeque,
-    fs::File,
     io,
     path::{Path, PathBuf},
     sync::Arc,
 };
-use twox_hash::XxHash64;
 
-mod tier;
-
-/// Bytes of a segment, where a file is large enough for many.
-const SEGMENT: u64 = 64 << 20;
-/// Segments of a file, if they are smaller then.
-const SEGMENTS: u64 = 16;
 /// Bytes that are gathered before they are written.
 const CHUNK: usize = 1 << 20;
 /// Pieces of that size that may be on their way to the disk.
 const WRITING: usize = 8;
-/// Checksum, column, row.
-const HEADER: usize = 12;
-/// Records that the smallest file has room for.
-pub(super) const LEAST_RECORDS: u64 = 64;
-/// More records have no number.
-const MOST_RECORDS: u64 = (1 << 31) - 1;
-
-/// Bytes of a record.
-fn record_bytes(packed: usize) -> usize {
-    (HEADER + packed).next_multiple_of(4)
-}
-
-/// The most that a file of `rows` rows needs: a quarter of it may be dead.
-pub(super) fn file_bytes(rows: u64, packed: usize) -> u64 {
-    let all = rows * record_bytes(packed) as u64;
-    (all + all / 4 + 4 * SEGMENT.min(all / SEGMENTS)).max(least_bytes(packed))
-}
-
-/// The least that a file has.
-pub(super) fn least_bytes(packed: usize) -> u64 {
-    LEAST_RECORDS * record_bytes(packed) as u64
-}
 
 /// Who knows where records are.
 pub(super) trait Owner {
@@ -65,17 +45,21 @@ pub(super) trait Owner {
     fn moved(&mut self, column: u32, row: u32, place: u32);
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 struct Segment {
     used: u32,
     live: u32,
+    /// `None` where there is none yet, or none any more.
+    file: Option<Arc<SegmentFile>>,
+    /// Whether a checkpoint refers to it.
+    sealed: bool,
 }
 
 /// The file.
 #[derive(Debug)]
 pub(super) struct Log {
-    /// The file, and who reads and writes it; none where all segments have room in memory.
-    file: Option<(Io, Arc<File>)>,
+    /// Who reads and writes files; nobody where all segments have room in memory.
+    io: Option<Io>,
     folder: PathBuf,
     record: usize,
     /// Records of a segment.
@@ -92,8 +76,10 @@ pub(super) struct Log {
     /// Records that are not written yet, from this place on.
     chunk: Vec<u8>,
     chunk_start: u32,
-    /// What is on its way to the file, the oldest first.
-    writing: VecDeque<Arc<Writing>>,
+    /// What is on its way to the file, with the place where it begins, the oldest first.
+    writing: VecDeque<(u32, Arc<Writing>)>,
+    /// For the next segments.
+    spare: Vec<Arc<SegmentFile>>,
     /// What is being read.
     fetching: Vec<Arc<Fetch>>,
     /// Bytes of the file by column that were written so far, with what cleaning has moved.
@@ -125,17 +111,17 @@ impl Log {
         let error = |source| RowFileError::Io { folder: folder.to_owned(), what: "made", source };
         let file = || {
             std::fs::create_dir_all(folder)?;
-            Ok((Io::new(reads)?, Arc::new(tempfile::tempfile_in(folder)?)))
+            Ok((Io::new(reads)?, Arc::new(SegmentFile::new(folder)?)))
         };
-        let file = (disk > 0).then(file).transpose().map_err(error)?;
+        let (io, spare) = (disk > 0).then(file).transpose().map_err(error)?.unzip();
         let record = record_bytes(packed);
         let [memory, disk] = [memory, disk].map(|b| (b / record as u64).min(MOST_RECORDS));
         let disk = disk.min(MOST_RECORDS - memory);
         let least = [memory, disk].into_iter().filter(|&n| n > 0).min().unwrap_or(0);
-        let per_segment = (SEGMENT / record as u64).min(least / SEGMENTS).max(1);
+        let per_segment = layout::per_segment(record, least);
         let [in_memory, in_file] = [memory, disk].map(|n| (n / per_segment) as u32);
         Ok(Log {
-            file,
+            io,
             folder: folder.to_owned(),
             record,
             per_segment: per_segment as u32,
@@ -148,6 +134,7 @@ impl Log {
             chunk: Vec::with_capacity(CHUNK + record),
             chunk_start: 0,
             writing: VecDeque::new(),
+            spare: spare.into_iter().collect(),
             fetching: Vec::new(),
             written_of: Vec::new(),
         })
@@ -158,17 +145,43 @@ impl Log {
         move |source| RowFileError::Io { folder, what, source }
     }
 
-    /// Where in the file a place of a segment is that is there.
-    fn at(&self, place: u32) -> u64 {
-        let home = self.homes.file(place / self.per_segment);
-        let record =
-            u64::from(home) * u64::from(self.per_segment) + u64::from(place % self.per_segment);
-        record * self.record as u64
+    fn bytes_of(&self, records: u32) -> u64 {
+        u64::from(records) * self.record as u64
+    }
+
+    /// Where the record at `place` is.
+    fn place(&self, place: u32) -> Result<At, RowFileError> {
+        let (segment, n) = (place / self.per_segment, place % self.per_segment);
+        let file = self.segments.get(segment as usize).and_then(|s| s.file.as_ref());
+        let none = || self.error("read")(io::ErrorKind::NotFound.into());
+        let file = Arc::clone(file.ok_or_else(none)?.file());
+        Ok(At { file, offset: self.bytes_of(n) })
     }
 
     /// Who reads it, if there is one.
     pub fn read_by(&self) -> Option<&ReadBy> {
-        self.file.as_ref().map(|(io, _)| &io.by)
+        self.io.as_ref().map(|io| &io.by)
+    }
+
+    /// Gives a segment a file, if it has none.
+    fn give_file(&mut self, segment: u32) -> Result<(), RowFileError> {
+        if self.segments[segment as usize].file.is_none() {
+            let file = match self.spare.pop() {
+                Some(file) => file,
+                None => Arc::new(SegmentFile::new(&self.folder).map_err(self.error("made"))?),
+            };
+            self.segments[segment as usize].file = Some(file);
+        }
+        Ok(())
+    }
+
+    /// Begins to write bytes whose first record has a place.
+    fn begin_to_write(&mut self, start: u32, bytes: Vec<u8>) -> Result<(), RowFileError> {
+        let to = self.place(start)?;
+        let io = self.io.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into());
+        let writing = io.map(|io| io.write(to, bytes)).map_err(self.error("written"))?;
+        self.writing.push_back((start, writing));
+        Ok(())
     }
 
     /// Appends a record, which `fill` fills; the place that it has now.
@@ -212,7 +225,9 @@ impl Log {
             self.segments.push(Segment::default());
             self.segments.len() as u32 - 1
         });
-        self.homes.begin(segment);
+        if !self.homes.begin(segment) {
+            self.give_file(segment)?;
+        }
         self.open = Some(segment);
         self.chunk_start = segment * self.per_segment;
         Ok(())
@@ -225,7 +240,7 @@ impl Log {
         let victim = closed.min_by_key(|&s| live(self, s));
         let victim = victim.filter(|&s| live(self, s) < self.per_segment);
         let Some(victim) = victim else {
-            let bytes = u64::from(self.per_segment * self.most_in_file) * self.record as u64;
+            let bytes = self.bytes_of(self.per_segment * self.most_in_file);
             return Err(RowFileError::Full { folder: self.folder.clone(), bytes });
         };
         self.take()?;
@@ -234,15 +249,15 @@ impl Log {
         let start = victim * self.per_segment;
         let per_read = self.per_chunk() as u32;
         let mut bytes = Vec::new();
-        let mut at = 0;
-        while at < self.per_segment && live(self, victim) > 0 {
-            let n = per_read.min(self.per_segment - at);
+        let (mut at, used) = (0, self.segments[victim as usize].used);
+        while at < used && live(self, victim) > 0 {
+            let n = per_read.min(used - at);
             match self.homes.memory(victim).map(|chunks| &chunks[(at / per_read) as usize]) {
                 Some(chunk) => bytes.clone_from(chunk),
                 None => {
                     bytes.resize(n as usize * self.record, 0);
-                    let place = self.at(start + at);
-                    self.ask("read", |_, file| read_at(file, &mut bytes, place))?;
+                    let At { file, offset } = self.place(start + at)?;
+                    read_at(&file, &mut bytes, offset).map_err(self.error("read"))?;
                 }
             }
             for (place, record) in (start + at..).zip(bytes.chunks_exact(self.record)) {
@@ -258,7 +273,9 @@ impl Log {
             }
             at += n;
         }
-        self.segments[victim as usize] = Segment::default();
+        // What a checkpoint refers to is left to it.
+        let segment = std::mem::take(&mut self.segments[victim as usize]);
+        self.spare.extend(segment.file.filter(|_| !segment.sealed));
         self.homes.free(victim);
         self.free.push(victim);
         Ok(())
@@ -297,23 +314,19 @@ impl Log {
         }
         let room = Vec::with_capacity(self.chunk.capacity());
         let bytes = std::mem::replace(&mut self.chunk, room);
-        let start = self.chunk_start;
-        self.chunk_start += (bytes.len() / self.record) as u32;
+        let (start, n) = (self.chunk_start, bytes.len());
+        self.chunk_start += (n / self.record) as u32;
         if let Some(chunks) = self.homes.memory_mut(start / self.per_segment) {
             chunks.push(bytes.into_boxed_slice().into_vec());
             return Ok(());
         }
-        let offset = self.at(start);
-        let writing = self.ask("written", |io, file| {
-            Ok(io.write(At { file: Arc::clone(file), offset }, bytes))
-        })?;
-        self.writing.push_back(writing);
+        self.begin_to_write(start, bytes)?;
         self.written_but(WRITING)
     }
 
     /// Waits until no more than so many pieces are on their way.
     fn written_but(&mut self, most: usize) -> Result<(), RowFileError> {
-        while let Some(first) = self.writing.front() {
+        while let Some((_, first)) = self.writing.front() {
             if self.writing.len() <= most && !first.is_done() {
                 break;
             }
@@ -330,17 +343,20 @@ impl Log {
     }
 
     /// Begins to read what was appended for some rows, and is not in memory.
-    pub fn fetch(&mut self, places: &[u32]) -> Option<Arc<Fetch>> {
-        let (io, file) = self.file.as_ref().filter(|_| !places.is_empty())?;
+    ///
+    /// # Errors
+    /// If there is no such place.
+    pub fn fetch(&mut self, places: &[u32]) -> Result<Option<Arc<Fetch>>, RowFileError> {
+        let Some(io) = self.io.as_ref().filter(|_| !places.is_empty()) else { return Ok(None) };
         let from = |&place: &u32| match self.gathered(place) {
-            Some(bytes) => Err(bytes),
-            None => Ok(At { file: Arc::clone(file), offset: self.at(place) }),
+            Some(bytes) => Ok(Err(bytes)),
+            None => self.place(place).map(Ok),
         };
-        let records: Vec<Result<At, &[u8]>> = places.iter().map(from).collect();
+        let records: Vec<Result<At, &[u8]>> = places.iter().map(from).collect::<Result<_, _>>()?;
         let fetch = io.fetch(self.record, &records);
         self.fetching.retain(|fetch| Arc::strong_count(fetch) > 1);
         self.fetching.push(Arc::clone(&fetch));
-        Some(fetch)
+        Ok(Some(fetch))
     }
 
     /// Copies record number `n` of those out, once they have been waited for.
@@ -369,19 +385,15 @@ impl Log {
 
     /// A record that is not written yet.
     fn gathered(&self, place: u32) -> Option<&[u8]> {
-        let at = place.checked_sub(self.chunk_start).map(|n| n as usize * self.record);
-        let open = at.and_then(|at| self.chunk.get(at..at + self.record));
-        if let Some(record) = open.or_else(|| self.kept(place)) {
-            return Some(record);
-        }
-        let offset = self.at(place);
-        let of = |start: u64, bytes| -> Option<&[u8]> {
+        let of = |start: u32, bytes| -> Option<&[u8]> {
             let bytes: &[u8] = bytes;
-            let at = offset.checked_sub(start).filter(|&at| at < bytes.len() as u64)? as usize;
-            Some(&bytes[at..at + self.record])
+            let at = place.checked_sub(start)? as usize * self.record;
+            bytes.get(at..at + self.record)
         };
-        let mut writing = self.writing.iter().map(|w| (w.to.offset, &w.bytes[..]));
-        writing.find_map(|(start, bytes)| of(start, bytes))
+        let mut writing = self.writing.iter().map(|(start, w)| (*start, &w.bytes[..]));
+        let open = of(self.chunk_start, &self.chunk);
+        open.or_else(|| self.kept(place))
+            .or_else(|| writing.find_map(|(start, bytes)| of(start, bytes)))
     }
 
     /// Reads what was appended for a row. `record` is room for it.
@@ -395,15 +407,15 @@ impl Log {
         match self.gathered(place) {
             Some(bytes) => record.copy_from_slice(bytes),
             None => {
-                let at = self.at(place);
-                self.ask("read", |_, file| read_at(file, record, at))?;
+                let At { file, offset } = self.place(place)?;
+                read_at(&file, record, offset).map_err(self.error("read"))?;
             }
         }
         self.check(record, (column, row))?;
         Ok(&mut record[HEADER..])
     }
 
-    /// Changes what was appended for a row, where it is.
+    /// Changes what was appended for a row, where it is: no checkpoint refers to it.
     pub fn rewrite(
         &mut self,
         place: u32,
@@ -423,8 +435,8 @@ impl Log {
                     kept.copy_from_slice(&record);
                     return Ok(());
                 }
-                let at = self.at(place);
-                self.ask("written", |_, file| write_at(file, &record, at))?;
+                let At { file, offset } = self.place(place)?;
+                write_at(&file, &record, offset).map_err(self.error("written"))?;
             }
         }
         Ok(())
@@ -438,26 +450,4 @@ impl Log {
         }
         Err(RowFileError::Damaged { folder: self.folder.clone(), column, row })
     }
-
-    /// Bytes of all segments that there are.
-    #[cfg(test)]
-    pub fn bytes(&self) -> u64 {
-        u64::from(self.per_segment) * self.segments.len() as u64 * self.record as u64
-    }
-
-    /// The file, to damage it.
-    #[cfg(test)]
-    pub fn file(&mut self) -> &std::fs::File {
-        self.settle().unwrap();
-        &self.file.as_ref().unwrap().1
-    }
-}
-
-fn checksum(record: &[u8]) -> [u8; 4] {
-    (XxHash64::oneshot(0, &record[4..]) as u32).to_le_bytes()
-}
-
-fn seal(record: &mut [u8]) {
-    let sum = checksum(record);
-    record[..4].copy_from_slice(&sum);
 }

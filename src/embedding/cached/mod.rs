@@ -20,6 +20,8 @@ mod ring;
 #[path = "no_ring.rs"]
 mod ring;
 mod rows;
+mod sealed;
+mod segment;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -32,4 +34,6 @@ pub use error::RowFileError;
 pub use reads::{ReadBy, Reads};
 pub use record::{Field, Record};
 pub use rows::{Resolved, RowStore};
+pub use sealed::{AdoptedRows, RecordLayout, SealedRows};
+pub use segment::SegmentFile;
 pub use slots::{Insert, SLOT_BYTES, Where};

@@ -1,10 +1,11 @@
 //! A row with all that is kept beside it, as bytes.
 
 use crate::embedding::{RowKind, sixteen};
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// Some of a record's numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Field {
     /// How many.
     pub width: usize,

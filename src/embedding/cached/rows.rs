@@ -1,7 +1,7 @@
 //! All tables of a model whose rows do not all fit: slots of each column, and one file.
 
 use super::{
-    CacheCounts, CachedSpec, ReadBy, Record, RowFileError,
+    AdoptedRows, CacheCounts, CachedSpec, ReadBy, Record, RecordLayout, RowFileError, SealedRows,
     io::Fetch,
     log::{Log, Owner},
     slots::{HOLDS, Insert, Origin, Slots, Used, Where},
@@ -181,16 +181,84 @@ impl RowStore {
         place: u32,
         change: &mut dyn FnMut(&Record, &mut [u8]),
     ) -> Result<(), RowFileError> {
-        let RowStore { record, log, .. } = self;
-        log.as_mut().map_or(Ok(()), |log| {
-            log.rewrite(place, (column as u32, row), &mut |bytes| change(record, bytes))
-        })
+        let RowStore { tables, record, log, .. } = self;
+        let Some(log) = log else { return Ok(()) };
+        let of = (column as u32, row);
+        if !log.is_sealed(place) {
+            return log.rewrite(place, of, &mut |bytes| change(record, bytes));
+        }
+        let mut bytes = Vec::new();
+        let payload = log.read(place, of, &mut bytes)?;
+        change(record, payload);
+        // It is not kept while it is written again.
+        if let Some(slots) = &mut tables.0[column] {
+            slots.leave(row);
+        }
+        log.forget(place);
+        let now = log.append(of, &mut |out| out.copy_from_slice(payload), tables)?;
+        tables.moved(of.0, row, now);
+        Ok(())
+    }
+
+    /// Rows in slots of a column that the file does not have as they are.
+    pub fn changed(&self, column: usize) -> Vec<Insert> {
+        self.tables.0[column].as_ref().map_or(Vec::new(), Slots::changed)
+    }
+
+    /// They have been kept ([`RowStore::keep`]) and are not changed any more.
+    pub fn clean(&mut self, column: usize, rows: &[Insert]) {
+        if let Some(slots) = &mut self.tables.0[column] {
+            rows.iter().for_each(|i| slots.clean(i.slot));
+        }
+    }
+
+    /// Hands out where all rows are, none of which is changed: their records stay as they are.
+    /// `None` if there is no file.
+    ///
+    /// # Errors
+    /// If what is on its way cannot be written.
+    pub fn seal(&mut self) -> Result<Option<SealedRows>, RowFileError> {
+        let Some(log) = &mut self.log else { return Ok(None) };
+        let segments = log.seal()?;
+        let fields = self.record.fields().to_vec();
+        let layout = RecordLayout { fields, per_segment: log.per_segment() };
+        let places = self.tables.0.iter().map(|slots| Some(slots.as_ref()?.places())).collect();
+        Ok(Some(SealedRows { layout, segments, places }))
+    }
+
+    /// Goes on with rows of a checkpoint. `false` if there is another kind of file, or none; no row
+    /// has been read or kept so far.
+    pub fn adopt(&mut self, rows: &AdoptedRows<'_>) -> bool {
+        let Some(log) = &mut self.log else { return false };
+        let pairs = || self.tables.0.iter().zip(&rows.places);
+        let fits = self.tables.0.len() == rows.places.len()
+            && pairs().all(|(slots, places)| match (slots, places) {
+                (Some(slots), Some(places)) => slots.row_count() == places.len(),
+                (None, None) => true,
+                _ => false,
+            });
+        if !fits || rows.layout.fields != self.record.fields() || !log.adopt(rows) {
+            return false;
+        }
+        for (slots, places) in self.tables.0.iter_mut().zip(&rows.places) {
+            let (Some(slots), Some(places)) = (slots, places) else { continue };
+            for (row, place) in (0..).zip(places) {
+                if let Some(place) = place.checked_sub(1) {
+                    slots.set_place(row, place);
+                    log.remember(place);
+                }
+            }
+        }
+        true
     }
 
     /// Begins to read what a batch's slots lack and the file has. All of its columns have been
     /// resolved, and what had to go has been kept.
-    pub fn fetch(&mut self, resolved: &mut Resolved) {
-        let Some(log) = &mut self.log else { return };
+    ///
+    /// # Errors
+    /// If the file has no such place.
+    pub fn fetch(&mut self, resolved: &mut Resolved) -> Result<(), RowFileError> {
+        let Some(log) = &mut self.log else { return Ok(()) };
         let mut places = Vec::new();
         let columns = self.tables.0.iter().zip(&mut resolved.used).zip(&mut self.read);
         for ((slots, used), read) in columns {
@@ -215,7 +283,8 @@ impl RowStore {
                 read[2] += here.count() as u64;
             }
         }
-        resolved.fetch = log.fetch(&places);
+        resolved.fetch = log.fetch(&places)?;
+        Ok(())
     }
 
     /// The record of insert number `n` of a column; `None` if it has none, and the row is what it

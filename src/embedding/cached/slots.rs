@@ -243,6 +243,34 @@ impl Slots {
         Some(place).filter(|&place| place != NONE)
     }
 
+    /// The rows in slots that have been changed since they came.
+    pub fn changed(&self) -> Vec<Insert> {
+        let slots = (0..).zip(self.rows.iter().zip(&self.marks));
+        let changed = slots.filter(|(_, (_, marks))| **marks & DIRTY != 0);
+        changed.map(|(slot, (&row, _))| Insert { row, slot }).collect()
+    }
+
+    /// What is in the slot has been kept.
+    pub fn clean(&mut self, slot: u32) {
+        self.marks[slot as usize] &= !DIRTY;
+    }
+
+    /// A row that is in no slot has no record any more.
+    pub fn leave(&mut self, row: u32) {
+        self.index[row as usize] = Where::Initial.packed();
+    }
+
+    /// Of each row the place of its newest record and one, 0 if it has none.
+    pub fn places(&self) -> Vec<u32> {
+        let rows = 0..self.index.len() as u32;
+        rows.map(|row| self.place(row).map_or(0, |place| place + 1)).collect()
+    }
+
+    /// How many rows there are.
+    pub fn row_count(&self) -> usize {
+        self.index.len()
+    }
+
     /// A batch needs its slots no longer.
     pub fn release(&mut self, slots: &[u32], hold: u8) {
         slots.iter().for_each(|&slot| self.marks[slot as usize] &= !hold);

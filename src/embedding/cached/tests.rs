@@ -7,7 +7,10 @@ use super::{
 use crate::{
     batch::{Column, Schema},
     embedding::RowKind,
-    host::{Size, positioned::write_at},
+    host::{
+        Size,
+        positioned::{read_at, write_at},
+    },
 };
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -112,7 +115,7 @@ fn get(log: &Log, map: &Map, of: (u32, u32)) -> Result<Vec<u8>, RowFileError> {
 /// The same of several rows, read beside training.
 fn get_all(log: &mut Log, map: &Map, of: &[(u32, u32)]) -> Result<Vec<Vec<u8>>, RowFileError> {
     let places: Vec<u32> = of.iter().map(|of| map.0[of]).collect();
-    let fetch = log.fetch(&places).unwrap();
+    let fetch = log.fetch(&places)?.unwrap();
     fetch.wait();
     let one = |(n, &of)| Ok(log.fetched(&fetch, n, of, &mut Vec::new())?.to_vec());
     of.iter().enumerate().map(one).collect()
@@ -126,10 +129,10 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// What was written last is read, however often the file is cleaned, and it does not grow beyond
-    /// what it may.
+    /// what it may. What a checkpoint refers to stays, whatever is written afterwards.
     #[test]
     fn the_log_keeps_the_newest_of_each_row(
-        writes in prop::collection::vec((0u32..2, 0u32..25, any::<u8>(), 0u8..4), 1..900),
+        writes in prop::collection::vec((0u32..2, 0u32..25, any::<u8>(), 0u8..40), 1..900),
         records in 64u64..200,
         reads in prop::sample::select(&READS[..]),
     ) {
@@ -137,10 +140,15 @@ proptest! {
         let disk = records * 32 + 5;
         let mut log = Log::new(folder.path(), disk, PACKED, reads).unwrap();
         let (mut map, mut want) = (Map::default(), HashMap::new());
+        let mut sealed = Vec::new();
         for (column, row, value, how) in writes {
             let of = (column, row);
+            if how == 0 {
+                let segments: HashMap<u32, _> = log.seal().unwrap().into_iter().collect();
+                sealed.push((segments, map.0.clone(), want.clone()));
+            }
             match map.0.get(&of).copied() {
-                Some(place) if how == 0 => {
+                Some(place) if how < 10 && !log.is_sealed(place) => {
                     log.rewrite(place, of, &mut |out| out.fill(value)).unwrap()
                 }
                 _ => put(&mut log, &mut map, of, value).unwrap(),
@@ -153,6 +161,16 @@ proptest! {
         for (of, fetched) in all.iter().zip(fetched) {
             prop_assert_eq!(&get(&log, &map, *of).unwrap(), &vec![want[of]; PACKED]);
             prop_assert_eq!(fetched, vec![want[of]; PACKED]);
+        }
+        for (segments, places, want) in sealed {
+            for (of, place) in places {
+                let (segment, n) = (place / log.per_segment(), place % log.per_segment());
+                let mut record = [0; 32];
+                let file = segments[&segment].file();
+                read_at(file, &mut record, u64::from(n) * 32).unwrap();
+                prop_assert_eq!(&record[12..], &[want[&of]; PACKED][..]);
+                prop_assert_eq!(&record[4..12], &[of.0, of.1].map(u32::to_le_bytes).concat()[..]);
+            }
         }
         // Nothing has a name in the folder.
         prop_assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -203,8 +221,8 @@ fn damages(reads: Reads) {
     };
     for byte in [0, 4, 8, 12, 31] {
         let (mut log, mut map) = make();
-        let at = u64::from(map.0[&(0, 3)]) * 32 + byte;
-        write_at(log.file(), &[0xAA], at).unwrap();
+        let (file, at) = log.in_file(map.0[&(0, 3)]);
+        write_at(&file, &[0xAA], at + byte).unwrap();
         let error = get(&log, &map, (0, 3)).unwrap_err().to_string();
         assert!(error.contains("damaged") && error.contains("row 3 of column 0"), "{error}");
         assert_eq!(error.lines().count(), 1);
@@ -222,7 +240,7 @@ fn damages(reads: Reads) {
         assert!(get(&log, &map, (0, 3)).is_err());
     }
     let (mut log, map) = make();
-    log.file().set_len(7).unwrap();
+    log.in_file(map.0[&(0, 3)]).0.set_len(7).unwrap();
     let error = get(&log, &map, (0, 3)).unwrap_err().to_string();
     assert!(error.contains("cannot be read") && error.contains("last checkpoint"), "{error}");
     // What begins behind its end, and what goes beyond it.
@@ -246,10 +264,10 @@ fn many_are_read_at_once() {
         let mut map = Map::default();
         let rows = 20_000;
         (0..rows).for_each(|row| put(&mut log, &mut map, (0, row), (row % 251) as u8).unwrap());
-        log.file();
+        log.in_file(0);
         let of = |k: u32| (0..1500).map(|n| (0, (n * 7919 + k * 977) % rows)).collect::<Vec<_>>();
         let places = |k| of(k).iter().map(|of| map.0[of]).collect::<Vec<_>>();
-        let all: Vec<_> = (0..5).map(|k| log.fetch(&places(k)).unwrap()).collect();
+        let all: Vec<_> = (0..5).map(|k| log.fetch(&places(k)).unwrap().unwrap()).collect();
         for (k, fetch) in all.iter().enumerate().rev() {
             fetch.wait();
             for (n, of) in of(k as u32).into_iter().enumerate() {
@@ -257,7 +275,7 @@ fn many_are_read_at_once() {
                 assert_eq!(got, [(of.1 % 251) as u8; PACKED]);
             }
         }
-        let kept: Vec<_> = (0..40).map(|k| log.fetch(&places(k))).collect();
+        let kept: Vec<_> = (0..40).map(|k| log.fetch(&places(k)).unwrap().unwrap()).collect();
         drop(log);
         drop(kept);
     }
@@ -329,7 +347,7 @@ impl Play {
                 self.store.keep(column, e.row, fill).unwrap();
             }
         }
-        self.store.fetch(&mut resolved);
+        self.store.fetch(&mut resolved).unwrap();
         for column in 0..3 {
             for (n, i) in resolved.inserts(column).to_vec().into_iter().enumerate() {
                 let value = self.value(column, i.row);

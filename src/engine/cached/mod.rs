@@ -3,6 +3,7 @@
 //! come from it before the step that reads them.
 
 mod moving;
+mod saved;
 mod sizes;
 mod tensors;
 
@@ -13,6 +14,7 @@ use super::{
 use crate::{
     backend::{StepContext, StepEnd},
     batch::{Bags, Batch, BatchLimits, Samples},
+    checkpoint::{Begins, ReferredRows, SavedRows},
     embedding::{
         RowKind, Seen, TableUse,
         cached::{CachedSpec, Field, Resolved, RowStore},
@@ -23,7 +25,7 @@ use crate::{
 };
 use moving::Leaving;
 use std::{collections::VecDeque, time::Instant};
-use tensors::{Part, Start, record, row_tensors};
+use tensors::{Part, record, row_tensors};
 
 /// Numbers of a table that are written at once.
 const PART: usize = 1 << 20;
@@ -80,10 +82,10 @@ impl CachedEngine {
         let begins: Vec<f32> = config.optimizer.rule.state().rows(1).map(|(_, v)| v).collect();
         let start = |tensor: TensorId| match tensor {
             TensorId::Parameter(i) if params[i].kind == ParamKind::Table => {
-                init.rows(i, params[i].shape[1]).map(Start::Drawn)
+                init.rows(i, params[i].shape[1]).map(Begins::Drawn)
             }
-            TensorId::Parameter(_) => Some(Start::All(1.0)),
-            TensorId::State(i) => Some(Start::All(begins[state[i].buffer])),
+            TensorId::Parameter(_) => Some(Begins::All(1.0)),
+            TensorId::State(i) => Some(Begins::All(begins[state[i].buffer])),
         };
         let part = |(tensor, _): (TensorId, Field)| Some(Part { tensor, start: start(tensor)? });
         let parts = row_tensors(config, rows).into_iter();
@@ -132,7 +134,7 @@ impl CachedEngine {
             self.finish_leaving()?;
             return Err(too_few());
         }
-        self.store.fetch(&mut resolved);
+        self.store.fetch(&mut resolved)?;
         Ok(resolved)
     }
 
@@ -379,6 +381,14 @@ impl Engine for CachedEngine {
             Some(TableUse { column: name.clone(), seen })
         };
         names.filter_map(of).collect()
+    }
+
+    fn seal_rows(&mut self) -> Result<Option<SavedRows>, EngineError> {
+        self.seal()
+    }
+
+    fn adopt_rows(&mut self, rows: &ReferredRows) -> Result<bool, EngineError> {
+        Ok(self.adopt(rows))
     }
 
     fn loss_scale(&self) -> Option<LossScale> {

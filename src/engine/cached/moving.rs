@@ -24,18 +24,29 @@ impl CachedEngine {
             return Ok(());
         }
         let slots: Vec<Vec<u32>> = leaving.iter().map(|(_, evicted)| slots(evicted)).collect();
-        let columns = leaving.iter().zip(&slots);
-        let tensors = columns.flat_map(|((column, _), slots)| {
-            self.parts[*column].iter().map(move |part| (part.tensor, &slots[..]))
-        });
-        let tensors: Vec<(TensorId, &[u32])> = tensors.collect();
-        if self.inner.begin_moving_out(&tensors)? {
+        if self.inner.begin_moving_out(&self.tensors(&leaving, &slots))? {
             for (column, evicted) in &leaving {
                 self.store.leave(*column, evicted);
             }
             self.leaving = leaving;
             return Ok(());
         }
+        self.keep_now(&leaving)
+    }
+
+    /// The tensors of rows, with their slots.
+    fn tensors<'a>(&self, of: &Leaving, slots: &'a [Vec<u32>]) -> Vec<(TensorId, &'a [u32])> {
+        let columns = of.iter().zip(slots);
+        let tensors = columns.flat_map(|((column, _), slots)| {
+            self.parts[*column].iter().map(move |part| (part.tensor, &slots[..]))
+        });
+        tensors.collect()
+    }
+
+    /// Keeps rows of slots as they are now.
+    pub(super) fn keep_now(&mut self, rows: &Leaving) -> Result<(), EngineError> {
+        let slots: Vec<Vec<u32>> = rows.iter().map(|(_, of)| slots(of)).collect();
+        let tensors = self.tensors(rows, &slots);
         let widths: Vec<usize> = self.store.record().fields().iter().map(|f| f.width).collect();
         let all: usize = widths.iter().sum();
         self.values.resize(all * slots.iter().map(Vec::len).sum::<usize>(), 0.0);
@@ -45,7 +56,7 @@ impl CachedEngine {
             self.inner.read_rows(*tensor, slots, out)?;
             rest = behind;
         }
-        self.keep(&leaving)
+        self.keep(rows)
     }
 
     /// Keeps the rows that are on their way, once they are there.

@@ -2,33 +2,19 @@
 
 use super::CachedEngine;
 use crate::{
+    checkpoint::Begins,
     embedding::{
         RowKind,
         cached::{Field, Record, Where},
     },
     engine::{EngineConfig, EngineError, TensorId},
-    model::{ParamKind, init::RowInit},
+    model::ParamKind,
 };
-
-/// What the rows of a tensor begin with.
-pub(super) enum Start {
-    Drawn(RowInit),
-    All(f32),
-}
-
-impl Start {
-    pub(super) fn fill(&self, row: u32, out: &mut [f32]) {
-        match self {
-            Start::Drawn(init) => init.fill(u64::from(row), out),
-            Start::All(value) => out.fill(*value),
-        }
-    }
-}
 
 /// A tensor with a row an id: what of a column's record it is.
 pub(super) struct Part {
     pub tensor: TensorId,
-    pub start: Start,
+    pub start: Begins,
 }
 
 /// The tensors with a row an id, of each column: their numbers a row, and the form of a number.
@@ -90,7 +76,7 @@ impl CachedEngine {
         let mut values = Vec::new();
         for (field, part) in self.parts[column].iter().enumerate() {
             values.resize(record.fields()[field].width, 0.0);
-            part.start.fill(row, &mut values);
+            part.start.fill(u64::from(row), &mut values);
             record.set(field, 0, &values, bytes);
         }
     }

@@ -806,7 +806,9 @@ fn checkpoint() -> impl Strategy<Value = CheckpointConfig> {
             };
             // "true" does not go with all rules.
             let incremental = keep.is_some().then_some(false);
-            let more = CheckpointConfig { keep, dir, incremental, ..config.clone() };
+            // Nor with tables that are all in memory.
+            let linked = dir.is_some().then_some(false);
+            let more = CheckpointConfig { keep, dir, incremental, linked, ..config.clone() };
             if config.is_on() { more } else { config }
         })
 }

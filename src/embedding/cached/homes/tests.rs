@@ -42,7 +42,10 @@ fn put(log: &mut Log, map: &mut Map, row: u32, value: u8) -> Result<(), RowFileE
 /// A record by a read of its own, or with those of other rows, as steps read them.
 fn get(log: &mut Log, map: &Map, row: u32) -> u8 {
     let (place, bytes) = (map.0[&row], &mut Vec::new());
-    let read = match log.fetch(&[place]).filter(|_| row.is_multiple_of(2) && !log.in_memory(place))
+    let read = match log
+        .fetch(&[place])
+        .unwrap()
+        .filter(|_| row.is_multiple_of(2) && !log.in_memory(place))
     {
         Some(fetch) => {
             fetch.wait();
@@ -76,7 +79,7 @@ proptest! {
                 _ => put(&mut log, &mut map, row, value).unwrap(),
             }
             want.insert(row, value);
-            prop_assert!(log.file().metadata().unwrap().len() <= disk * RECORD);
+            prop_assert!(log.bytes_in_files() <= disk * RECORD);
         }
         for (row, value) in want {
             prop_assert_eq!(get(&mut log, &map, row), value);
@@ -178,7 +181,7 @@ fn rows_from_memory_and_from_the_file_are_told_apart() {
                 let fill = &mut |_: &Record, out: &mut [u8]| out.fill(e.row as u8);
                 store.keep(0, e.row, fill).unwrap();
             }
-            store.fetch(&mut resolved);
+            store.fetch(&mut resolved).unwrap();
             if let Some(read) = store.fetched(&resolved, 0, 0, &mut bytes).unwrap() {
                 assert_eq!(read, [row as u8; 20]);
             }

@@ -1,19 +1,8 @@
 //! The log's segments in memory, and how they go to the file.
 
-use super::{At, CHUNK, Io, Leaving, Log, RowFileError, WRITING};
-use std::{fs::File, io, sync::Arc};
+use super::{CHUNK, Leaving, Log, RowFileError, WRITING};
 
 impl Log {
-    /// Asks something of the file, which there is where anything is in it.
-    pub(super) fn ask<T>(
-        &self,
-        what: &'static str,
-        f: impl FnOnce(&Io, &Arc<File>) -> io::Result<T>,
-    ) -> Result<T, RowFileError> {
-        let file = self.file.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into());
-        file.and_then(|(io, file)| f(io, file)).map_err(self.error(what))
-    }
-
     /// Records that are gathered at one time.
     pub(super) fn per_chunk(&self) -> usize {
         CHUNK.div_ceil(self.record)
@@ -48,17 +37,15 @@ impl Log {
         &mut self,
         Leaving { segment, chunks }: Leaving,
     ) -> Result<(), RowFileError> {
+        self.give_file(segment)?;
         let mut place = segment * self.per_segment;
         for bytes in chunks {
             for record in bytes.chunks_exact(self.record) {
                 self.count_written(u32::from_le_bytes([4, 5, 6, 7].map(|at| record[at])));
             }
-            let (offset, n) = (self.at(place), bytes.len() / self.record);
+            let (start, n) = (place, bytes.len() / self.record);
             place += n as u32;
-            let writing = self.ask("written", |io, file| {
-                Ok(io.write(At { file: Arc::clone(file), offset }, bytes))
-            })?;
-            self.writing.push_back(writing);
+            self.begin_to_write(start, bytes)?;
             self.written_but(WRITING)?;
         }
         Ok(())

@@ -195,7 +195,38 @@ pub(super) fn checkpoint() -> Vec<Key> {
                  the last whole one, until these are more than half of all; the best evaluation's \
                  is whole always",
             ),
+        key("checkpoint.linked", |w| Some(&mut w.checkpoint.linked))
+            .or(None)
+            .or_in_words("false")
+            .check(linked)
+            .says(
+                "Rows in a row file (`embedding.store = \"cached\"`) stay there: a checkpoint gets \
+                 names for the file's segments, or copies on another file system, and only rows that \
+                 have changed in memory are written",
+            ),
     ]
+}
+
+/// Refuses links to a row file that there is not, or beside what has all rows.
+fn linked(linked: &Option<bool>, w: &Workload) -> Result<(), String> {
+    if *linked != Some(true) {
+        return without_occasion(linked.is_some(), w);
+    }
+    if w.embedding.cached().is_none() {
+        return Err(
+            "is for rows in a file; remove it, or use embedding.store = \"cached\"".to_owned()
+        );
+    }
+    if w.embedding.cached().is_some_and(|c| c.device_cache.is_some()) {
+        return Err("is for rows in a file, and behind embedding.device_cache they are in the host's memory first; remove it".to_owned());
+    }
+    if w.checkpoint.incremental == Some(true) {
+        return Err("writes rows that have changed and no others, as checkpoint.incremental does in another way; remove one of them".to_owned());
+    }
+    if w.eval.restore_best {
+        return Err("does not go with eval.restore_best, whose parameters are part of each checkpoint, all rows; use checkpoint.best = true".to_owned());
+    }
+    without_occasion(true, w)
 }
 
 /// Refuses what says how checkpoints are written where none are.
