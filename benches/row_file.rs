@@ -65,7 +65,7 @@ fn taken() -> Duration {
 fn filled(folder: &std::path::Path, reads: Reads) -> RowStore {
     let column = CachedColumn { name: "C".into(), rows: ROWS, slots: 2 * BATCH };
     let (disk, folder) = (1 << 30, folder.to_owned());
-    let spec = CachedSpec { cache: 0, disk, columns: vec![column], folder, reads };
+    let spec = CachedSpec { cache: 0, host: None, disk, columns: vec![column], folder, reads };
     let record = Record::new(vec![Field { width: DIM, kind: RowKind::Fp32 }]);
     let mut store = RowStore::new(&spec, record).expect("a file");
     let ids: Vec<u32> = (0..ROWS as u32).collect();
