@@ -4,12 +4,14 @@
     cargo build --release
     scripts/large-tables.py FOLDER [--minutes 30] [--cache 8GiB] [--disk 12GiB] [--dim 128] [--zipf 1.05] [--resident-rows 2000000]
     scripts/large-tables.py FOLDER --rows 4000000 --small-layers --dim 16 --cache 256MiB --disk 3GiB --resident-rows 0   # the file is cleaned all the time
+    scripts/large-tables.py FOLDER --curve --steps 4000 --dim 16 --disk 12GiB   # hits by cache and law of ids
 
 Trains (SGD, batches of 2,048) with tables of 187.8 million rows of which `--cache` are in memory, for so many minutes, between two
 runs of 200 steps with tables of at most `--resident-rows` rows that are all in memory. Asks the system every second what the process
 has in memory (without pages of files) and what the row file takes. Prints speeds by quarter of the run beside the resident ones, the
 hits that were expected and found, and memory and file beside what was planned. Ends with 1 if memory or file grew beyond their plan
-or memory still grew in the second half. FOLDER gets the row file and the results. Have nothing else running for the speeds.
+or memory still grew in the second half. With `--curve` it trains so many steps with layers that cost nothing instead, for caches of 64 MiB
+to 1 GiB and ids by Zipf's law of 0.9, 1.05 and 1.2, and prints hits as they were found and expected. FOLDER gets the row file and the results. Have nothing else running for the speeds.
 DLRM_BENCH names another program.
 """
 import argparse
@@ -103,10 +105,32 @@ def resident(folder, args):
     return speeds(folder, 2)[0][1]
 
 
+def hits(record):
+    """Shares of ids whose row was in memory, of tables that are not there whole: found and expected."""
+    tables, expected = record["outcome"]["tables"], record.get("expected_hits", [])
+    found = sum(t["hits"] for t in tables) / sum(t["hits"] + t["misses"] for t in tables)
+    return found, 1 - sum(e["misses"] for e in expected) / sum(e["ids"] for e in expected)
+
+
+def curve(args):
+    args.small_layers = True
+    print("| cache | " + " | ".join(f"Zipf {zipf}: found, expected" for zipf in (0.9, 1.05, 1.2)) + " |\n|---|---|---|---|")
+    for cache in ("64MiB", "128MiB", "256MiB", "512MiB", "1GiB"):
+        cells = []
+        for args.zipf in (0.9, 1.05, 1.2):
+            settings = ["embedding.store=cached", f"embedding.cache={cache}", f"embedding.disk={args.disk}", f"embedding.path={args.folder}/rows"]
+            command = words(args.folder, workload(args, args.rows), settings)
+            subprocess.run([*command, "--steps", str(args.steps), "--quiet"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            cells.append("{:.2%}, {:.2%}".format(*hits(speeds(args.folder, 1)[1])))
+        print(f"| {cache} | " + " | ".join(cells) + " |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--curve", action="store_true")
+    parser.add_argument("--steps", type=int, default=4000, help="of each run of the curve")
     parser.add_argument("--cache", default="8GiB")
     parser.add_argument("--disk", default="12GiB")
     parser.add_argument("--dim", type=int, default=128)
@@ -118,6 +142,8 @@ def main():
     args.folder.mkdir(parents=True, exist_ok=True)
     if not program.exists():
         sys.exit(__doc__)
+    if args.curve:
+        return curve(args)
     before = resident(args.folder, args) if args.resident_rows else None
     settings = ["embedding.store=cached", f"embedding.cache={args.cache}", f"embedding.disk={args.disk}", f"embedding.path={args.folder}/rows"]
     command = words(args.folder, workload(args, args.rows), settings)
@@ -146,10 +172,7 @@ def main():
     else:
         print("cached by quarter: " + ", ".join(f"{q:,.0f}" for q in quarters))
     sums = {k: sum(t[k] for t in record["outcome"]["tables"]) for k in ("hits", "misses", "reads", "bytes_read", "bytes_written")}
-    print(f"found {sums['hits'] / (sums['hits'] + sums['misses']):.2%} of ids in memory, of tables that are not there whole; {sums}")
-    expected = record.get("expected_hits", [])
-    if expected:
-        print(f"expected {1 - sum(e['misses'] for e in expected) / sum(e['ids'] for e in expected):.2%}")
+    print("found {:.2%} of ids in memory, expected {:.2%}, of tables that are not there whole;".format(*hits(record)), sums)
     plan = sum(item["bytes"] for item in record["memory_plan"])
     print(f"memory: planned {plan / 1e9:.2f} GB, most {half(0, 1) / 1e9:.2f} GB in the first half, {half(1, 1) / 1e9:.2f} GB in the second")
     print(f"file: at most {file_plan / 1e9:.2f} GB, most {half(0, 2) / 1e9:.2f} and {half(1, 2) / 1e9:.2f} GB")
