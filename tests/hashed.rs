@@ -175,6 +175,21 @@ fn rows_in_a_file_have_the_bits_of_rows_in_memory() {
         let tier = [&set[..], &["embedding.cache=12KiB", "embedding.path=."]].concat();
         let tiers = run(&dir, "tiers", &tier, &["--threads", "2"]);
         assert!(tiers.status.success(), "{more:?}: {}", text(&tiers));
+        // What is expected of the cache is told, and both kinds of tables are in the report.
+        let said = text(&tiers);
+        assert!(said.contains("% expected), "), "{said}");
+        let mut report = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+        let report = report.arg("report").arg(folder(&dir, "tiers")).args(["-o", "report.html"]);
+        assert!(report.current_dir(dir.path()).output().unwrap().status.success());
+        let page = fs::read_to_string(dir.path().join("report.html")).unwrap();
+        for (kind, heads) in [("that grow", 5), ("that are cached", 7)] {
+            let (_, table) = page.split_once(&format!("</span> {kind}</summary>")).unwrap();
+            let (head, body) =
+                table.split_once("</table>").unwrap().0.split_once("<tbody>").unwrap();
+            assert_eq!(head.matches("<th scope").count(), 1 + heads, "{kind}");
+            let lines = body.matches("<tr>").count();
+            assert!(lines > 0 && body.matches("<td>").count() == heads * lines, "{kind} {body}");
+        }
         let (want, got) = (trace(&dir, "memory"), trace(&dir, "tiers"));
         assert!(want.0.len() >= 100 && !want.1.is_empty());
         assert_eq!(got, want, "{more:?}");

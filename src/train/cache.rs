@@ -62,7 +62,9 @@ pub fn expected_hits(
     let ids = |column: &str, a_sample: f64| match over {
         Over::Plan => Some(samples? * a_sample),
         Over::Read(tables) => {
-            let counts = tables.iter().find(|t| t.column == column)?.cached()?;
+            // Tables that grow in front of a file are told of twice.
+            let mut of_column = tables.iter().filter(|t| t.column == column);
+            let counts = of_column.find_map(TableUse::cached)?;
             Some((counts.hits + counts.misses) as f64)
         }
     };

@@ -68,7 +68,7 @@ struct GroupPart<'a> {
     floors: bool,
     runs: Vec<RunLine>,
     /// Of runs whose rows were not all in memory, or came and went.
-    tables: Vec<TablesPart>,
+    tables: Vec<TablesPart<'a>>,
 }
 
 struct RowPart<'a> {
@@ -258,7 +258,8 @@ fn part<'a>(
             .iter()
             .enumerate()
             .flat_map(|(i, row)| row.each.iter().map(move |r| (i, r)))
-            .filter_map(|(i, r)| TablesPart::of(series(i), r, of(r).record.as_ref()?))
+            .filter_map(|(i, r)| Some(TablesPart::of(&series(i), r, of(r).record.as_ref()?)))
+            .flatten()
             .collect(),
     }
 }

@@ -2,17 +2,19 @@
 
 use super::parts::thousands;
 use crate::{
-    embedding::Seen,
+    embedding::{Seen, TableUse},
     results::{record::RunRecord, tree::Run},
     train::memory::shown,
 };
 
-/// The tables of one run.
-pub(super) struct TablesPart {
+/// The tables of one run that are of one kind.
+pub(super) struct TablesPart<'a> {
     /// Classes of the run's row.
     pub series: String,
     /// The run.
-    pub name: String,
+    pub name: &'a str,
+    /// Which they are.
+    pub kind: &'static str,
     /// What there is to say of a table.
     pub heads: &'static [&'static str],
     /// A column of the data, and that of it.
@@ -23,13 +25,14 @@ const CACHED: &[&str] =
     &["rows", "in memory", "found", "expected", "from the file", "read", "written"];
 const GROWN: &[&str] = &["rows", "made", "dropped", "waiting", "read without a row"];
 
-impl TablesPart {
-    /// `None` if all rows of the run were in memory, and there from its start.
-    pub fn of(series: String, run: &Run, record: &RunRecord) -> Option<Self> {
-        let tables = &record.outcome.as_ref()?.tables;
+impl<'a> TablesPart<'a> {
+    /// Those that grew, and those that were cached; a table may be both. None if all rows of the run
+    /// were in memory, and there from its start.
+    pub fn of(series: &str, run: &'a Run, record: &RunRecord) -> Vec<Self> {
+        let tables = record.outcome.iter().flat_map(|o| &o.tables);
         let number = |n: u64| thousands(n as f64);
         let percent = |rate: Option<f64>| rate.map_or("-".into(), |r| format!("{:.2}%", 100.0 * r));
-        let line = |t: &crate::embedding::TableUse| match &t.seen {
+        let line = |t: &TableUse| match &t.seen {
             Seen::Grown(c) => {
                 [c.rows, c.admitted, c.evicted, c.waiting, c.filtered].map(number).to_vec()
             }
@@ -47,11 +50,15 @@ impl TablesPart {
                 ]
             }
         };
-        let heads = match tables.first()?.seen {
-            Seen::Grown(_) => GROWN,
-            Seen::Cached(_) => CACHED,
+        let (grown, cached): (Vec<&TableUse>, _) = tables.partition(|t| t.grown().is_some());
+        let of = |(tables, kind, heads): (Vec<&TableUse>, _, _)| TablesPart {
+            series: series.to_owned(),
+            name: &run.name,
+            kind,
+            heads,
+            lines: tables.into_iter().map(|t| (t.column.clone(), line(t))).collect(),
         };
-        let lines = tables.iter().map(|t| (t.column.clone(), line(t))).collect();
-        Some(TablesPart { series, name: run.name.clone(), heads, lines })
+        let both = [(grown, "that grow", GROWN), (cached, "that are cached", CACHED)];
+        both.map(of).into_iter().filter(|part| !part.lines.is_empty()).collect()
     }
 }
