@@ -43,7 +43,9 @@ impl MemoryPlan {
 /// Purposes of what a quantised model has less of.
 pub(super) const TABLES: &str = "embedding tables";
 /// Purpose of tables of a GPU that have some of the rows.
-const SLOTS: &str = "rows of embedding tables that are cached";
+pub const SLOTS: &str = "rows of embedding tables that are cached";
+/// Purpose of what the rule keeps of each row.
+pub const TABLE_STATE: &str = "optimizer state of tables";
 pub(super) const TABLE_PART: &str = "a part of a table in f32, while tables are made";
 pub(super) const DENSE: &str = "dense parameters";
 
@@ -68,7 +70,7 @@ pub fn plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
             .unwrap_or(0);
         plan.add(TABLE_PART, largest.min(PART) as u64 * F32);
     }
-    plan.add("optimizer state of tables", table_state);
+    plan.add(TABLE_STATE, table_state);
     plan.add(KEYS, keys(config));
     plan.add(PLACES, places(whole));
     plan.add(MOVING, moving(whole));
@@ -246,7 +248,7 @@ pub fn gpu_plan(kind: EngineKind, config: &EngineConfig) -> MemoryPlan {
     };
     let mut plan = MemoryPlan::default();
     plan.add(if config.stand_for.is_empty() { TABLES } else { SLOTS }, tables);
-    plan.add("optimizer state of tables", table_state);
+    plan.add(TABLE_STATE, table_state);
     plan.add(TABLE_PART, PART as u64 * F32);
     plan.add(DENSE, dense);
     plan.add(

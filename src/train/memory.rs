@@ -5,11 +5,14 @@ use super::{TrainError, made_on_device};
 use crate::{
     backend::{Device, Quantisation, cuda::scores_bytes},
     data::source,
-    embedding::{RowKind, cached::CachedSpec},
+    embedding::RowKind,
     engine::EngineKind,
     engine::{
         EngineConfig, EngineError,
-        memory::{DERIVED, KEYS, MemoryPlan, behind_gpu, derived, gpu_plan, keys, plan},
+        memory::{
+            DERIVED, KEYS, MemoryPlan, SLOTS, TABLE_STATE, behind_gpu, derived, gpu_plan, keys,
+            plan,
+        },
         quantised_plan,
     },
     host::Size,
@@ -205,9 +208,11 @@ pub fn fits(workload: &Workload, config: &EngineConfig, available: u64) -> Resul
 }
 
 /// The cache that would fit into a GPU's memory, in whole MiB.
-fn smaller_cache(spec: &CachedSpec, needed: u64, available: u64) -> Vec<(String, u64)> {
-    let most = spec.cache.saturating_sub(needed.saturating_sub(available)) >> 20 << 20;
-    let takes = needed - spec.cache + most;
+fn smaller_cache(plan: &MemoryPlan, available: u64) -> Vec<(String, u64)> {
+    let of_rows = plan.items.iter().filter(|(what, _)| [SLOTS, TABLE_STATE].contains(what));
+    let (rows, needed) = (of_rows.map(|(_, bytes)| bytes).sum::<u64>(), plan.total());
+    let most = rows.saturating_sub(needed.saturating_sub(available)) >> 20 << 20;
+    let takes = needed - rows + most;
     let change = format!("embedding.device_cache = \"{}\"", Size(most));
     if most > 0 { vec![(change, takes)] } else { Vec::new() }
 }
@@ -217,8 +222,8 @@ fn changes(workload: &Workload, config: &EngineConfig, available: u64) -> Vec<(S
     const CAPS: [usize; 7] =
         [100_000_000, 40_000_000, 10_000_000, 4_000_000, 1_000_000, 400_000, 100_000];
     const PARTS: [usize; 6] = [2, 4, 8, 16, 32, 64];
-    if let Some(spec) = &config.cached {
-        return smaller_cache(spec, on_gpu(workload, config).total(), available);
+    if config.cached.is_some() {
+        return smaller_cache(&on_gpu(workload, config), available);
     }
     let rows = "engine.embedding_rows = \"bf16\"";
     let narrow = EngineConfig { embedding_rows: RowKind::Bf16, ..config.clone() };
@@ -363,6 +368,14 @@ mod tests {
         assert!(told.contains("embedding.device_cache = \"107MiB\" would take"), "{told}");
         let (w, config) = plans("embedding.device_cache=107MiB");
         assert_eq!(fits(&w, &config, free), Ok(()));
+        // One that has room for all rows takes no more than they do.
+        let (w, config) = plans("embedding.device_cache=900GiB");
+        let all = device_plan(&w, &config).unwrap().total();
+        let told = fits(&w, &config, all - (20 << 20)).unwrap_err().to_string();
+        let (_, told) = told.split_once("embedding.device_cache = \"").unwrap();
+        let size = told.split('"').next().unwrap();
+        let (w, config) = plans(&format!("embedding.device_cache={size}"));
+        assert_eq!(fits(&w, &config, all - (20 << 20)), Ok(()));
     }
 
     #[test]
