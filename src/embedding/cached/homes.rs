@@ -1,19 +1,8 @@
-//! Where the segments of the log are: the newest in the host's memory, as many as there is memory
-//! for, and the others in files. A segment that goes to a file keeps its number, so places of records
+//! Which segments of the log are in the host's memory: the newest, as many as there is memory for. The
+//! others are in files. A segment that goes to a file keeps its number, so places of records
 //! stay what they are.
 
 use std::collections::VecDeque;
-
-/// Where a segment is.
-#[derive(Debug)]
-enum Home {
-    /// Nowhere: it is free.
-    Free,
-    /// In memory, in chunks of so many records as are gathered at one time; the last may have fewer.
-    Memory(Vec<Vec<u8>>),
-    /// In a file.
-    File,
-}
 
 /// A segment that has to go to the file.
 #[derive(Debug)]
@@ -29,7 +18,9 @@ pub(super) struct Leaving {
 pub(super) struct Homes {
     /// Segments in memory at most.
     most: usize,
-    all: Vec<Home>,
+    /// By number: chunks of so many records as are gathered at one time, the last may have fewer;
+    /// `None` of one that is in a file, or free.
+    all: Vec<Option<Vec<Vec<u8>>>>,
     /// Those in memory, the oldest first.
     oldest: VecDeque<u32>,
 }
@@ -47,49 +38,39 @@ impl Homes {
             return None;
         }
         let segment = self.oldest.pop_front()?;
-        match std::mem::replace(&mut self.all[segment as usize], Home::File) {
-            Home::Memory(chunks) => Some(Leaving { segment, chunks }),
-            Home::Free | Home::File => None,
-        }
+        let chunks = self.all[segment as usize].take()?;
+        Some(Leaving { segment, chunks })
     }
 
     /// Begins a segment: in memory, if there is any for it. Whether it is there.
     pub fn begin(&mut self, segment: u32) -> bool {
-        if self.all.len() <= segment as usize {
-            self.all.resize_with(segment as usize + 1, || Home::Free);
+        if self.most == 0 {
+            return false;
         }
-        let there = self.most > 0;
-        self.all[segment as usize] = if there {
-            self.oldest.push_back(segment);
-            Home::Memory(Vec::new())
-        } else {
-            Home::File
-        };
-        there
+        if self.all.len() <= segment as usize {
+            self.all.resize_with(segment as usize + 1, || None);
+        }
+        self.all[segment as usize] = Some(Vec::new());
+        self.oldest.push_back(segment);
+        true
     }
 
     /// Frees a segment.
     pub fn free(&mut self, segment: u32) {
         self.oldest.retain(|&s| s != segment);
-        if let Some(home) = self.all.get_mut(segment as usize) {
-            *home = Home::Free;
+        if let Some(chunks) = self.all.get_mut(segment as usize) {
+            *chunks = None;
         }
     }
 
     /// The chunks of a segment in memory.
     pub fn memory(&self, segment: u32) -> Option<&[Vec<u8>]> {
-        match self.all.get(segment as usize) {
-            Some(Home::Memory(chunks)) => Some(chunks),
-            _ => None,
-        }
+        self.all.get(segment as usize)?.as_deref()
     }
 
     /// The same, to change.
     pub fn memory_mut(&mut self, segment: u32) -> Option<&mut Vec<Vec<u8>>> {
-        match self.all.get_mut(segment as usize) {
-            Some(Home::Memory(chunks)) => Some(chunks),
-            _ => None,
-        }
+        self.all.get_mut(segment as usize)?.as_mut()
     }
 }
 

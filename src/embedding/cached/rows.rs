@@ -192,7 +192,7 @@ impl RowStore {
         change(record, payload);
         // It is not kept while it is written again.
         if let Some(slots) = &mut tables.0[column] {
-            slots.leave(row);
+            slots.forget_place(row);
         }
         log.forget(place);
         let now = log.append(of, &mut |out| out.copy_from_slice(payload), tables)?;

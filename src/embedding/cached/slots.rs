@@ -256,7 +256,7 @@ impl Slots {
     }
 
     /// A row that is in no slot has no record any more.
-    pub fn leave(&mut self, row: u32) {
+    pub fn forget_place(&mut self, row: u32) {
         self.index[row as usize] = Where::Initial.packed();
     }
 
