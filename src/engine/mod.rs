@@ -1,5 +1,6 @@
 //! How a model is computed: forward, backward, update, prediction.
 
+mod build;
 mod cached;
 mod candle;
 pub(crate) mod cost;
@@ -23,16 +24,15 @@ use crate::{
         hashed::{Full, HashedSpec, HashedTable, SavedTable},
     },
     metrics::{Counts, MetricsError},
-    model::{DeepFmSpec, DlrmSpec, LossSpec, ModelSpec, ParamSpec, Part, init::Initializer},
+    model::{DeepFmSpec, DlrmSpec, LossSpec, ModelSpec, ParamSpec, Part},
     optim::{LossScale, LossScaleSpec, OptimizerConfig},
 };
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-use cached::CachedEngine;
+pub use build::build;
 pub use candle::CandleEngine;
 pub use fused::FusedEngine;
-use hashed::HashedEngine;
 pub use look::{LayerOutput, LookAt, Summary};
 pub use phase::{Lap, Phase, PhaseClock};
 pub use quantised::{HASHED, ModelBytes, can_quantise, quantised, quantised_plan};
@@ -599,64 +599,6 @@ fn fits(spec: &ParamSpec, len: usize) -> Result<(), EngineError> {
 const NO_LOG: &str = "samples of a log that the device was not given";
 
 const NO_SCORES: &str = "no evaluation was begun on this device";
-
-/// The engine of this kind on `device` for `config`, its parameters filled by `init`, which is to
-/// be fresh, and of [`EngineConfig::whole_model`].
-///
-/// # Errors
-/// [`EngineError::Memory`] if there is not enough, [`EngineError::Unsupported`] if the device lacks
-/// something, and whatever else an engine finds wrong with its configuration.
-pub fn build(
-    kind: EngineKind,
-    device: Device,
-    config: &EngineConfig,
-    init: &mut Initializer,
-) -> Result<Box<dyn Engine>, EngineError> {
-    let Some(spec) = &config.hashed else { return behind_keys(kind, device, config, init) };
-    init.leave(config.growing(spec));
-    let inner = behind_keys(kind, device, config, init)?;
-    Ok(Box::new(HashedEngine::new(inner, config, spec, init)?))
-}
-
-/// The same, with tables of rows where keys have some.
-fn behind_keys(
-    kind: EngineKind,
-    device: Device,
-    config: &EngineConfig,
-    init: &mut Initializer,
-) -> Result<Box<dyn Engine>, EngineError> {
-    let Some(spec) = &config.cached else { return plain(kind, device, config, init) };
-    let chosen = choose_device(kind, device).0;
-    let fits = match chosen {
-        Device::Cuda(_) => kind == EngineKind::Fused && spec.host.is_some(),
-        _ => spec.host.is_none(),
-    };
-    if !fits || matches!(chosen, Device::Npu(_)) {
-        return Err(EngineError::Unsupported(format!(
-            "rows are cached in the memory of what computes: embedding.device_cache is that of a GPU with the fused engine, without it that of a CPU; the device is {chosen}"
-        )));
-    }
-    init.leave(config.outside(spec));
-    let inner = plain(kind, device, &config.behind(), init)?;
-    Ok(Box::new(CachedEngine::new(inner, config, spec, init)?))
-}
-
-/// The same, with tables of slots where not all rows are in memory.
-fn plain(
-    kind: EngineKind,
-    device: Device,
-    config: &EngineConfig,
-    init: &mut Initializer,
-) -> Result<Box<dyn Engine>, EngineError> {
-    Ok(match (kind, choose_device(kind, device).0) {
-        (EngineKind::Fused, device @ Device::Npu(_)) => {
-            return Err(EngineError::Unsupported(format!("{device}: not built")));
-        }
-        (EngineKind::Fused, Device::Cuda(n)) => Box::new(FusedEngine::on_gpu(n, config, init)?),
-        (EngineKind::Fused, _) => Box::new(FusedEngine::new(config, init)?),
-        (EngineKind::Candle, device) => Box::new(CandleEngine::new(device, config, init)?),
-    })
-}
 
 /// Threads that an engine of this kind computes on where its configuration says `asked`: candle has
 /// as many as it has made at its first use in this process.
