@@ -1,9 +1,9 @@
 //! Messages between the ranks of one training.
 //!
-//! There is one operation, [`Comm::transfer`]: some parcels go out, some come in, and it ends when
-//! all have. Who sends what to whom follows from the model and the batch, so both ends know sizes
-//! beforehand; all else (exchanges, sums, gathers) is made of it, and so is bitwise the same over
-//! every library.
+//! There is one operation, a transfer: some parcels go out, some come in, and it ends when all have.
+//! Between its [beginning](Comm::begin) and its [end](Comm::finish) a rank may compute. Who sends
+//! what to whom follows from the model and the batch, so both ends know sizes beforehand; all else
+//! (exchanges, sums, gathers) is made of it, and so is bitwise the same over every library.
 
 pub mod links;
 mod mpi;
@@ -145,6 +145,11 @@ pub enum CommError {
     Library(String),
 }
 
+/// A transfer that has been begun, by its number.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a transfer that is not finished blocks other ranks"]
+pub struct Flight(u64);
+
 /// The ranks of a training, seen by one of them.
 pub trait Comm {
     /// This one, from 0.
@@ -153,19 +158,48 @@ pub trait Comm {
     /// How many there are.
     fn size(&self) -> usize;
 
-    /// Sends and receives parcels, at most one a rank each way, and waits until all have gone and
-    /// come. A parcel to receive is as long as what is sent.
+    /// Begins to send and to receive parcels, at most one a rank each way. A parcel to receive is as
+    /// long as what is sent. Of one kind, transfers meet in the order in which they are begun.
+    ///
+    /// # Errors
+    /// Those of the library. After an error there is no other transfer.
+    fn begin(
+        &self,
+        what: What,
+        send: Vec<Parcel>,
+        receive: Vec<Parcel>,
+    ) -> Result<Flight, CommError>;
+
+    /// Lets what is under way go on: a library may move messages only while it is called.
+    fn progress(&self);
+
+    /// Waits until all parcels of a transfer have gone and come, and returns them: those that were
+    /// sent, and those that were received.
     ///
     /// # Errors
     /// Names the rank that is late, has failed, or sent another number of words. After an error
     /// there is no other transfer.
+    fn finish(
+        &self,
+        flight: Flight,
+        patience: Patience,
+    ) -> Result<(Vec<Parcel>, Vec<Parcel>), CommError>;
+
+    /// Begins a transfer and finishes it.
+    ///
+    /// # Errors
+    /// As [`Comm::finish`]. Then both lists are empty.
     fn transfer(
         &self,
         what: What,
         patience: Patience,
         send: &mut Vec<Parcel>,
         receive: &mut Vec<Parcel>,
-    ) -> Result<(), CommError>;
+    ) -> Result<(), CommError> {
+        let flight = self.begin(what, std::mem::take(send), std::mem::take(receive))?;
+        (*send, *receive) = self.finish(flight, patience)?;
+        Ok(())
+    }
 
     /// The host that a rank runs on, once ranks have greeted each other.
     fn host(&self, rank: usize) -> String;

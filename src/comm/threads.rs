@@ -1,8 +1,8 @@
 //! Ranks that are threads of one process, for tests: channels instead of a library.
 
-use super::{Comm, CommError, Parcel, Patience, What};
+use super::{Comm, CommError, Flight, Parcel, Patience, What};
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     sync::{
         Arc, Mutex,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
@@ -17,6 +17,11 @@ pub struct Threads {
     rank: usize,
     to: Vec<Sender<Message>>,
     from: Vec<Receiver<Message>>,
+    /// What came from each before it was waited for.
+    early: RefCell<Vec<Vec<Message>>>,
+    /// Transfers that have been begun.
+    flights: RefCell<Vec<(u64, What, Vec<Parcel>, Vec<Parcel>)>>,
+    begun: Cell<u64>,
     failure: Arc<Mutex<Option<(usize, String)>>>,
     hosts: RefCell<Vec<String>>,
 }
@@ -38,10 +43,45 @@ pub fn ranks(size: usize) -> Vec<Threads> {
         rank,
         to,
         from,
+        early: RefCell::new((0..size).map(|_| Vec::new()).collect()),
+        flights: RefCell::default(),
+        begun: Cell::new(0),
         failure: Arc::clone(&failure),
         hosts: RefCell::new(vec!["here".into(); size]),
     };
     ends.map(rank).collect()
+}
+
+impl Threads {
+    /// The next message of a kind from a rank.
+    fn from(&self, rank: usize, what: What, patience: Patience) -> Result<Vec<u32>, CommError> {
+        let early = &mut self.early.borrow_mut()[rank];
+        if let Some(at) = early.iter().position(|message| message.0 == what) {
+            return Ok(early.remove(at).1);
+        }
+        let wait = match patience {
+            Patience::For(time) => time,
+            Patience::Unlimited => Duration::from_secs(60),
+        };
+        let mut waited = Duration::ZERO;
+        let slice = Duration::from_millis(10);
+        loop {
+            if let Some((rank, message)) = self.failure.lock().unwrap().clone() {
+                return Err(CommError::Failed { rank, host: self.host(rank), message });
+            }
+            match self.from[rank].recv_timeout(slice.min(wait)) {
+                Ok((came, words)) if came == what => return Ok(words),
+                Ok(message) => early.push(message),
+                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(slice),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            waited += slice;
+            if waited > wait {
+                let (seconds, host) = (wait.as_secs(), self.host(rank));
+                return Err(CommError::Late { rank, host, what, sends: true, seconds });
+            }
+        }
+    }
 }
 
 impl Comm for Threads {
@@ -53,49 +93,41 @@ impl Comm for Threads {
         self.to.len()
     }
 
-    fn transfer(
+    fn begin(
         &self,
         what: What,
-        patience: Patience,
-        send: &mut Vec<Parcel>,
-        receive: &mut Vec<Parcel>,
-    ) -> Result<(), CommError> {
-        for parcel in send.iter() {
+        send: Vec<Parcel>,
+        receive: Vec<Parcel>,
+    ) -> Result<Flight, CommError> {
+        for parcel in &send {
             // Whoever has gone is noticed when it should have sent something.
             let _ = self.to[parcel.rank].send((what, parcel.words.clone()));
         }
-        for parcel in receive {
-            let rank = parcel.rank;
-            let wait = match patience {
-                Patience::For(time) => time,
-                Patience::Unlimited => Duration::from_secs(60),
-            };
-            let mut waited = Duration::ZERO;
-            let slice = Duration::from_millis(10);
-            let (came, words) = loop {
-                if let Some((rank, message)) = self.failure.lock().unwrap().clone() {
-                    return Err(CommError::Failed { rank, host: self.host(rank), message });
-                }
-                match self.from[rank].recv_timeout(slice.min(wait)) {
-                    Ok(message) => break message,
-                    Err(RecvTimeoutError::Disconnected) => std::thread::sleep(slice),
-                    Err(RecvTimeoutError::Timeout) => {}
-                }
-                waited += slice;
-                if waited > wait {
-                    let seconds = wait.as_secs();
-                    let host = self.host(rank);
-                    return Err(CommError::Late { rank, host, what, sends: true, seconds });
-                }
-            };
-            assert_eq!(came, what, "rank {} and rank {rank} do different things", self.rank);
-            let (got, want) = (words.len(), parcel.words.len());
+        let number = self.begun.get();
+        self.begun.set(number + 1);
+        self.flights.borrow_mut().push((number, what, send, receive));
+        Ok(Flight(number))
+    }
+
+    fn progress(&self) {}
+
+    fn finish(
+        &self,
+        Flight(number): Flight,
+        patience: Patience,
+    ) -> Result<(Vec<Parcel>, Vec<Parcel>), CommError> {
+        let mut flights = self.flights.borrow_mut();
+        let at = flights.iter().position(|f| f.0 == number).expect("it was begun");
+        let (_, what, send, mut receive) = flights.remove(at);
+        for parcel in &mut receive {
+            let words = self.from(parcel.rank, what, patience)?;
+            let (rank, got, want) = (parcel.rank, words.len(), parcel.words.len());
             if got != want {
                 return Err(CommError::Size { rank, host: self.host(rank), what, got, want });
             }
             parcel.words = words;
         }
-        Ok(())
+        Ok((send, receive))
     }
 
     fn host(&self, rank: usize) -> String {
@@ -132,6 +164,25 @@ mod tests {
         for thread in threads.collect::<Vec<_>>() {
             assert_eq!(thread.join().unwrap(), [[0, 7], [1, 7], [2, 7]]);
         }
+    }
+
+    #[test]
+    fn transfers_of_several_kinds_are_under_way_at_once() {
+        let threads = ranks(2).into_iter().map(|comm| {
+            std::thread::spawn(move || {
+                let other = 1 - comm.rank();
+                let parcel = |word| vec![Parcel { rank: other, words: vec![word] }];
+                let begin = |what, word| comm.begin(what, parcel(word), parcel(0)).unwrap();
+                let flights =
+                    [(What::Pooled, 1), (What::Sums, 2), (What::Sums, 3)].map(|(w, x)| begin(w, x));
+                comm.progress();
+                let [pooled, first, second] = flights;
+                let came = [first, pooled, second]
+                    .map(|flight| comm.finish(flight, Patience::Unlimited).unwrap().1[0].words[0]);
+                assert_eq!(came, [2, 1, 3]);
+            })
+        });
+        threads.collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().unwrap());
     }
 
     #[test]

@@ -8,10 +8,10 @@ mod abi;
 mod alive;
 mod launcher;
 
-use super::{Comm, CommError, Parcel, Patience, What, text_words, words_text};
+use super::{Comm, CommError, Flight, Parcel, Patience, What, text_words, words_text};
 use abi::{Functions, Handle, Status};
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     ffi::{c_char, c_int, c_void},
     mem,
     ptr::null_mut,
@@ -78,15 +78,30 @@ pub struct Mpi {
     size: usize,
     library: String,
     hosts: RefCell<Vec<String>>,
-    /// Whether a transfer has failed. What it had in flight is never freed.
-    broken: std::cell::Cell<bool>,
+    /// Transfers that have been begun. What is in flight is never freed, whatever happens.
+    flights: RefCell<Vec<Transfer>>,
+    begun: Cell<u64>,
+    /// Whether a transfer has failed.
+    broken: Cell<bool>,
+}
+
+/// A transfer that has been begun.
+struct Transfer {
+    number: u64,
+    what: What,
+    send: Vec<Parcel>,
+    receive: Vec<Parcel>,
+    /// What has not gone or come yet.
+    pieces: Vec<Piece>,
+    /// What was wrong with one of them.
+    error: Option<CommError>,
 }
 
 /// Part of a parcel on its way.
 struct Piece {
     request: Handle,
-    /// Where its parcel is in its list.
-    parcel: usize,
+    /// The other rank.
+    rank: usize,
     sends: bool,
     /// Words that are expected, or sent.
     words: usize,
@@ -124,7 +139,7 @@ impl Mpi {
         Err(MpiError::OtherLauncher {
             launcher: launcher.name,
             launched,
-            library: joined.library,
+            library: joined.library.clone(),
             seen: joined.size,
             hint,
         })
@@ -148,13 +163,22 @@ impl Mpi {
         let library = version(&mpi);
         let (rank, size) = (rank as usize, size as usize);
         let hosts = RefCell::new(vec!["unknown".to_owned(); size]);
-        Ok(Mpi { mpi, rank, size, library, hosts, broken: std::cell::Cell::new(false) })
+        Ok(Mpi {
+            mpi,
+            rank,
+            size,
+            library,
+            hosts,
+            flights: RefCell::default(),
+            begun: Cell::new(0),
+            broken: Cell::new(false),
+        })
     }
 
     /// Leaves the other ranks; all of them do.
     pub fn finalize(&self) {
-        if !self.broken.get() {
-            // SAFETY: no request is in flight, since every transfer waits for its own.
+        if !self.broken.get() && self.flights.borrow().is_empty() {
+            // SAFETY: no request is in flight.
             unsafe { (self.mpi.finalize)() };
         }
     }
@@ -188,7 +212,7 @@ impl Mpi {
     fn post(
         &self,
         what: What,
-        (number, parcel): (usize, &mut Parcel),
+        parcel: &mut Parcel,
         sends: bool,
         pieces: &mut Vec<Piece>,
     ) -> Result<(), CommError> {
@@ -198,7 +222,7 @@ impl Mpi {
             let mut request = 0;
             let (at, bytes) = (part.as_mut_ptr().cast::<c_void>(), (4 * part.len()) as c_int);
             // SAFETY: the words stay where they are until their request is done, or for ever if
-            // that does not happen (`transfer`); there are so many bytes.
+            // that does not happen (`flights`); there are so many bytes.
             let code = unsafe {
                 match sends {
                     true => {
@@ -212,7 +236,7 @@ impl Mpi {
             self.check(code)?;
             pieces.push(Piece {
                 request,
-                parcel: number,
+                rank: parcel.rank,
                 sends,
                 words: part.len(),
                 came: part.len(),
@@ -268,34 +292,34 @@ impl Mpi {
         Ok(None)
     }
 
-    /// Waits for all pieces.
-    fn wait(
-        &self,
-        what: What,
-        patience: Patience,
-        pieces: &mut Vec<Piece>,
-        ranks: impl Fn(&Piece) -> usize,
-    ) -> Result<(), CommError> {
-        let began = Instant::now();
+    /// Looks for pieces of a transfer that are done.
+    fn look(&self, transfer: &mut Transfer) {
+        let Transfer { what, pieces, error, .. } = transfer;
+        pieces.retain_mut(|piece| match self.done(piece) {
+            Ok(true) if piece.came != piece.words => {
+                let (rank, got, want) = (piece.rank, piece.came, piece.words);
+                let host = self.host(rank);
+                error.get_or_insert(CommError::Size { rank, host, what: *what, got, want });
+                false
+            }
+            Ok(done) => !done,
+            Err(e) => {
+                error.get_or_insert(e);
+                true
+            }
+        });
+    }
+
+    /// Waits for all pieces of a transfer.
+    fn wait(&self, transfer: &mut Transfer, patience: Patience) -> Result<(), CommError> {
+        let (began, what) = (Instant::now(), transfer.what);
         let mut polls = 0_u32;
         loop {
-            let mut error = None;
-            pieces.retain_mut(|piece| match self.done(piece) {
-                Ok(true) if piece.came != piece.words => {
-                    let (rank, got, want) = (ranks(piece), piece.came, piece.words);
-                    error = Some(CommError::Size { rank, host: self.host(rank), what, got, want });
-                    false
-                }
-                Ok(done) => !done,
-                Err(e) => {
-                    error = Some(e);
-                    true
-                }
-            });
-            if let Some(error) = error {
+            self.look(transfer);
+            if let Some(error) = transfer.error.take() {
                 return Err(error);
             }
-            let Some(piece) = pieces.first() else { return Ok(()) };
+            let Some(piece) = transfer.pieces.first() else { return Ok(()) };
             polls = polls.saturating_add(1);
             match polls {
                 ..SPINS => std::hint::spin_loop(),
@@ -308,7 +332,7 @@ impl Mpi {
             if let Some(failed) = self.failure()? {
                 return Err(failed);
             }
-            let (rank, sends) = (ranks(piece), !piece.sends);
+            let (rank, sends) = (piece.rank, !piece.sends);
             self.answer(rank, sends)?;
             let waited = began.elapsed();
             if matches!(patience, Patience::For(most) if waited > most) {
@@ -316,6 +340,19 @@ impl Mpi {
                 return Err(CommError::Late { rank, host: self.host(rank), what, sends, seconds });
             }
         }
+    }
+
+    /// After this there is no other transfer, and what is in flight stays where it is: some of it
+    /// may still be on its way, whenever it arrives.
+    fn give_up(&self, transfer: Transfer) {
+        self.broken.set(true);
+        self.flights.borrow_mut().push(transfer);
+    }
+}
+
+impl Drop for Mpi {
+    fn drop(&mut self) {
+        mem::forget(mem::take(self.flights.get_mut()));
     }
 }
 
@@ -342,35 +379,57 @@ impl Comm for Mpi {
         self.size
     }
 
-    fn transfer(
+    fn begin(
         &self,
         what: What,
-        patience: Patience,
-        send: &mut Vec<Parcel>,
-        receive: &mut Vec<Parcel>,
-    ) -> Result<(), CommError> {
+        send: Vec<Parcel>,
+        receive: Vec<Parcel>,
+    ) -> Result<Flight, CommError> {
         if self.broken.get() {
             return Err(CommError::Library("messages have failed before".into()));
         }
-        let mut pieces = Vec::with_capacity(send.len() + receive.len());
-        let (to, from): (Vec<usize>, Vec<usize>) =
-            (send.iter().map(|p| p.rank).collect(), receive.iter().map(|p| p.rank).collect());
-        let done = (|| {
-            for parcel in receive.iter_mut().enumerate() {
-                self.post(what, parcel, false, &mut pieces)?;
-            }
-            for parcel in send.iter_mut().enumerate() {
-                self.post(what, parcel, true, &mut pieces)?;
-            }
-            let rank = |p: &Piece| if p.sends { to[p.parcel] } else { from[p.parcel] };
-            self.wait(what, patience, &mut pieces, rank)
-        })();
-        if done.is_err() {
-            // Some may still be on their way, whenever they arrive.
-            self.broken.set(true);
-            mem::forget((mem::take(send), mem::take(receive)));
+        let number = self.begun.get();
+        self.begun.set(number + 1);
+        let pieces = Vec::with_capacity(send.len() + receive.len());
+        let mut transfer = Transfer { number, what, send, receive, pieces, error: None };
+        let Transfer { send, receive, pieces, .. } = &mut transfer;
+        let posted = receive
+            .iter_mut()
+            .try_for_each(|parcel| self.post(what, parcel, false, pieces))
+            .and_then(|()| {
+                send.iter_mut().try_for_each(|parcel| self.post(what, parcel, true, pieces))
+            });
+        if let Err(e) = posted {
+            self.give_up(transfer);
+            return Err(e);
         }
-        done
+        self.flights.borrow_mut().push(transfer);
+        Ok(Flight(number))
+    }
+
+    fn progress(&self) {
+        let mut flights = self.flights.borrow_mut();
+        flights.iter_mut().for_each(|transfer| self.look(transfer));
+    }
+
+    fn finish(
+        &self,
+        Flight(number): Flight,
+        patience: Patience,
+    ) -> Result<(Vec<Parcel>, Vec<Parcel>), CommError> {
+        let mut flights = self.flights.borrow_mut();
+        let Some(at) = flights.iter().position(|transfer| transfer.number == number) else {
+            return Err(CommError::Library("messages have failed before".into()));
+        };
+        let mut transfer = flights.remove(at);
+        drop(flights);
+        match self.wait(&mut transfer, patience) {
+            Ok(()) => Ok((transfer.send, transfer.receive)),
+            Err(e) => {
+                self.give_up(transfer);
+                Err(e)
+            }
+        }
     }
 
     fn host(&self, rank: usize) -> String {
