@@ -16,6 +16,7 @@ use crate::{
     engine::{Phase, PhaseClock},
     model::{DeepFmSpec, LossSpec},
 };
+use std::ops::Range;
 
 /// The network with its activations.
 pub(crate) struct DeepFm<B: Backend> {
@@ -101,13 +102,23 @@ impl<B: Backend> DeepFm<B> {
         Ok(())
     }
 
-    /// From the gradient of the logits to those of the DNN and of the fields.
-    pub fn backward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
+    /// Where the gradients of the last layers' parameters are.
+    pub fn top(&self, layout: &Layout) -> Range<usize> {
+        self.dnn.range(layout)
+    }
+
+    /// From the gradient of the logits to those of the DNN and of its input.
+    pub fn backward_top(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         let vectors = self.fm.vectors;
         let (x, dx) = (pass.of(vectors, &self.v), pass.of_mut(vectors, &mut self.dv));
         let (dx, end) = (Some((dx, Onto::Set)), self.loss.end(pass));
         self.dnn.backward(pass, &mut self.scratch, x, end, dx)?;
         clock.lap(Phase::Mlp);
+        Ok(())
+    }
+
+    /// From there to the gradients of the fields.
+    pub fn backward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         let d_logits = self.loss.gradient(pass);
         self.fm.backward(pass, &self.v, d_logits, &mut self.dv, &mut self.d_linear)?;
         clock.lap(Phase::Interaction);

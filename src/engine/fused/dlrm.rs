@@ -16,6 +16,7 @@ use crate::{
     engine::{Phase, PhaseClock},
     model::{DlrmSpec, LossSpec, top_layer},
 };
+use std::ops::Range;
 
 /// The network with its activations.
 pub(crate) struct Dlrm<B: Backend> {
@@ -91,11 +92,16 @@ impl<B: Backend> Dlrm<B> {
         Ok(())
     }
 
-    /// From these vectors and the dense features to the logits.
-    pub fn forward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
+    /// From the dense features to the first vector of `T`.
+    pub fn before(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         let (dense, x) = (pass.dense(), pass.of_mut(self.x, &mut self.t));
         self.bottom.forward(pass, dense, x)?;
         clock.lap(Phase::Mlp);
+        Ok(())
+    }
+
+    /// From all vectors to the logits.
+    pub fn forward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         self.interaction.forward(pass, &self.t)?;
         clock.lap(Phase::Interaction);
         let (top_input, _) = self.interaction.output(pass, &self.t, &mut self.dt);
@@ -105,8 +111,13 @@ impl<B: Backend> Dlrm<B> {
         Ok(())
     }
 
-    /// From the gradient of the logits to those of the layers' parameters and of `T`.
-    pub fn backward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
+    /// Where the gradients of the last layers' parameters are.
+    pub fn top(&self, layout: &Layout) -> Range<usize> {
+        self.top.range(layout)
+    }
+
+    /// From the gradient of the logits to those of the top MLP and of its input.
+    pub fn backward_top(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         let (top_input, d_top_input) = self.interaction.output(pass, &self.t, &mut self.dt);
         let end = self.loss.end(pass);
         self.top.backward(
@@ -117,8 +128,23 @@ impl<B: Backend> Dlrm<B> {
             Some((d_top_input, Onto::Set)),
         )?;
         clock.lap(Phase::Mlp);
+        Ok(())
+    }
+
+    /// From there to the gradients of `T` and of the interaction's parameters.
+    pub fn backward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         self.interaction.backward(pass, &mut self.scratch, &self.t, &mut self.dt)?;
+        pass.progress();
         clock.lap(Phase::Interaction);
+        Ok(())
+    }
+
+    /// From the gradient of the first vector to those of the bottom MLP.
+    pub fn backward_before(
+        &mut self,
+        pass: &mut Pass<'_, B>,
+        clock: &mut PhaseClock,
+    ) -> Result<()> {
         let dense = pass.dense();
         let x = End { y: pass.of(self.x, &self.t), dy: pass.of_mut(self.x, &mut self.dt) };
         self.bottom.backward(pass, &mut self.scratch, dense, x, None)?;

@@ -29,6 +29,7 @@ use crate::{
     model::{ModelSpec, ParamSpec, Pooling, init::Initializer},
     optim::{LossScale, LossScaleSpec, LossScaler, OptimizerConfig},
 };
+use std::ops::Range;
 
 pub(super) enum Network<B: Backend> {
     Dlrm(Dlrm<B>),
@@ -52,7 +53,15 @@ impl<B: Backend> Network<B> {
         }
     }
 
-    /// From there, and the dense features, to what layers read.
+    /// From the dense features of a part of the batch to what needs no vectors of tables.
+    pub(super) fn before(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
+        match self {
+            Network::Dlrm(n) => n.before(pass, clock),
+            Network::DeepFm(_) => Ok(()),
+        }
+    }
+
+    /// From pooled vectors, and the dense features, to what layers read.
     pub(super) fn gather(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         match self {
             Network::Dlrm(n) => n.gather(pass, clock),
@@ -60,7 +69,7 @@ impl<B: Backend> Network<B> {
         }
     }
 
-    /// From there to the logits of a part of the batch.
+    /// From there, and from [`Network::before`], to the logits of a part of the batch.
     pub(super) fn forward(&mut self, pass: &mut Pass<'_, B>, clock: &mut PhaseClock) -> Result<()> {
         match self {
             Network::Dlrm(n) => n.forward(pass, clock),
@@ -68,8 +77,29 @@ impl<B: Backend> Network<B> {
         }
     }
 
-    /// From the gradient of these logits back to what [`Network::gather`] left; sets the gradients
-    /// of the dense parameters in between.
+    /// Where the gradients are that [`Network::backward_top`] sets.
+    pub(super) fn top(&self, layout: &Layout) -> Range<usize> {
+        match self {
+            Network::Dlrm(n) => n.top(layout),
+            Network::DeepFm(n) => n.top(layout),
+        }
+    }
+
+    /// From the gradient of these logits back through the layers behind the interaction; sets the
+    /// gradients of their parameters.
+    pub(super) fn backward_top(
+        &mut self,
+        pass: &mut Pass<'_, B>,
+        clock: &mut PhaseClock,
+    ) -> Result<()> {
+        match self {
+            Network::Dlrm(n) => n.backward_top(pass, clock),
+            Network::DeepFm(n) => n.backward_top(pass, clock),
+        }
+    }
+
+    /// From there to the gradients of what [`Network::gather`] left; sets those of the interaction's
+    /// parameters.
     pub(super) fn backward(
         &mut self,
         pass: &mut Pass<'_, B>,
@@ -78,6 +108,18 @@ impl<B: Backend> Network<B> {
         match self {
             Network::Dlrm(n) => n.backward(pass, clock),
             Network::DeepFm(n) => n.backward(pass, clock),
+        }
+    }
+
+    /// From there to the gradients of the parameters of [`Network::before`].
+    pub(super) fn backward_before(
+        &mut self,
+        pass: &mut Pass<'_, B>,
+        clock: &mut PhaseClock,
+    ) -> Result<()> {
+        match self {
+            Network::Dlrm(n) => n.backward_before(pass, clock),
+            Network::DeepFm(_) => Ok(()),
         }
     }
 
@@ -369,7 +411,8 @@ impl<B: Backend> FusedEngine<B> {
             backend.group_rows(batch)?;
             let batch = B::borrow(batch);
             let rows = start.samples;
-            let mut pass = Pass { backend, store, batch, first: 0, rows, training: true };
+            let mut pass =
+                Pass { backend, store, batch, first: 0, rows, training: true, comm: None };
             parts.differentiate(&mut pass, network, clock)?;
             Self::update(&mut pass, network, parts.ranks.as_ref(), config)?;
             clock.lap(Phase::Update);

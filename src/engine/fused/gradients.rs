@@ -34,7 +34,7 @@ impl<B: Backend> FusedEngine<B> {
         backend.group_rows(&mut batch)?;
         let batch = B::borrow(&batch);
         let rows = start.samples;
-        let mut pass = Pass { backend, store, batch, first: 0, rows, training: true };
+        let mut pass = Pass { backend, store, batch, first: 0, rows, training: true, comm: None };
         parts.differentiate(&mut pass, network, clock)?;
         pass.backend.end_step()?;
         pass.backend.write(&mut pass.store.running, 0, &statistics)?;

@@ -52,12 +52,14 @@ impl<B: Backend> FusedEngine<B> {
         // The clock is for training steps.
         let before = clock.clone();
         let borrowed = B::borrow(&batch);
-        let mut pass = Pass { backend, store, batch: borrowed, first: 0, rows, training: false };
+        let mut pass =
+            Pass { backend, store, batch: borrowed, first: 0, rows, training: false, comm: None };
         let mut look = Look { at: &mut |output| at(output), values: Vec::new() };
         network.pool(&mut pass)?;
         network.gather(&mut pass, clock)?;
         for samples in parts(rows, config.part()) {
             let mut part = pass.part(samples);
+            network.before(&mut part, clock)?;
             network.forward(&mut part, clock)?;
             network.look(&mut part, &mut look)?;
         }

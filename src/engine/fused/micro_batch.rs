@@ -87,7 +87,7 @@ impl<B: Backend> MicroBatches<B> {
         self.ranks.as_ref().map_or(0..samples, |ranks| ranks.rows(samples))
     }
 
-    /// From the batch to pooled vectors, those of the samples whose layers are computed here.
+    /// From the batch to pooled vectors, and begins to give each rank those of its samples.
     fn pool(
         &mut self,
         pass: &mut Pass<'_, B>,
@@ -97,10 +97,31 @@ impl<B: Backend> MicroBatches<B> {
         network.pool(pass)?;
         if let Some(ranks) = &mut self.ranks {
             clock.lap(Phase::Embedding);
-            ranks.exchange(pass.backend, network, Of::Vectors, pass.rows)?;
+            ranks.begin_exchange(pass.backend, network, Of::Vectors, pass.rows)?;
             clock.lap(Phase::Comm);
         }
         Ok(())
+    }
+
+    /// Waits until all ranks have given theirs, if that was begun.
+    fn exchanged(
+        &mut self,
+        pass: &mut Pass<'_, B>,
+        network: &mut Network<B>,
+        (of, samples): (Of, usize),
+        clock: &mut PhaseClock,
+    ) -> Result<()> {
+        if let Some(ranks) = &mut self.ranks {
+            ranks.finish_exchange(pass.backend, network, of, samples)?;
+            clock.lap(Phase::Comm);
+        }
+        Ok(())
+    }
+
+    /// A pass in which messages to other ranks go on.
+    fn under_way<'p>(&self, pass: &'p mut Pass<'_, B>, samples: Range<usize>) -> Pass<'p, B> {
+        let comm = self.ranks.as_ref().map(Ranks::comm);
+        Pass { comm, ..pass.part(samples) }
     }
 
     /// From the batch to the logits of all its samples, or of those whose layers are computed here.
@@ -111,13 +132,23 @@ impl<B: Backend> MicroBatches<B> {
         clock: &mut PhaseClock,
     ) -> Result<()> {
         self.pool(pass, network, clock)?;
-        let own = self.own(pass.rows);
+        let (samples, own) = (pass.rows, self.own(pass.rows));
+        let whole = !own.is_empty() && own.len() <= self.part;
+        if whole {
+            network.before(&mut self.under_way(pass, own.clone()), clock)?;
+        }
+        self.exchanged(pass, network, (Of::Vectors, samples), clock)?;
         if own.is_empty() {
             return Ok(());
         }
-        let mut own_pass = pass.part(own.clone());
-        network.gather(&mut own_pass, clock)?;
-        cut(&own, self.part).try_for_each(|part| network.forward(&mut pass.part(part), clock))
+        network.gather(&mut pass.part(own.clone()), clock)?;
+        cut(&own, self.part).try_for_each(|part| {
+            let mut part = pass.part(part);
+            if !whole {
+                network.before(&mut part, clock)?;
+            }
+            network.forward(&mut part, clock)
+        })
     }
 
     /// From the batch, grouped by row, to the gradients, times the loss scale. Those of dense
@@ -130,20 +161,61 @@ impl<B: Backend> MicroBatches<B> {
     ) -> Result<()> {
         clock.lap(Phase::Embedding);
         self.pool(pass, network, clock)?;
-        let samples = pass.rows;
-        if !self.tree.is_empty() {
-            self.slices(pass, network, clock)?;
-        } else if self.own(samples).is_empty() {
-            pass.backend.fill(&mut pass.store.grads, 0.0)?;
-            network.idle(pass)?;
+        let (samples, own) = (pass.rows, self.own(pass.rows).len());
+        if self.tree.is_empty() && (1..=self.part).contains(&own) {
+            self.whole(pass, network, clock)?;
         } else {
-            self.parts(pass, network, clock)?;
+            self.exchanged(pass, network, (Of::Vectors, samples), clock)?;
+            if !self.tree.is_empty() {
+                self.slices(pass, network, clock)?;
+            } else if own == 0 {
+                pass.backend.fill(&mut pass.store.grads, 0.0)?;
+                network.idle(pass)?;
+            } else {
+                self.parts(pass, network, clock)?;
+            }
+            if let Some(ranks) = &mut self.ranks {
+                ranks.begin_sums(pass.backend, pass.store, network.top(&pass.store.layout))?;
+                ranks.begin_exchange(pass.backend, network, Of::Gradients, samples)?;
+            }
         }
-        let Some(ranks) = &mut self.ranks else { return Ok(()) };
-        ranks.exchange(pass.backend, network, Of::Gradients, samples)?;
-        ranks.sum(pass.backend, pass.store)?;
-        clock.lap(Phase::Comm);
+        self.exchanged(pass, network, (Of::Gradients, samples), clock)?;
+        if let Some(ranks) = &mut self.ranks {
+            ranks.sum(pass.backend, pass.store)?;
+            clock.lap(Phase::Comm);
+        }
         Ok(())
+    }
+
+    /// Layers of all samples that are computed here at once, while messages are under way; ends when
+    /// the exchange of gradients has begun.
+    fn whole(
+        &mut self,
+        pass: &mut Pass<'_, B>,
+        network: &mut Network<B>,
+        clock: &mut PhaseClock,
+    ) -> Result<()> {
+        let (samples, own) = (pass.rows, self.own(pass.rows));
+        network.before(&mut self.under_way(pass, own.clone()), clock)?;
+        self.exchanged(pass, network, (Of::Vectors, samples), clock)?;
+        let mut all = pass.part(own.clone());
+        network.gather(&mut all, clock)?;
+        network.forward(&mut all, clock)?;
+        network.loss().forward_backward(&mut all, samples)?;
+        clock.lap(Phase::Loss);
+        network.backward_top(&mut all, clock)?;
+        if let Some(ranks) = &mut self.ranks {
+            ranks.begin_sums(pass.backend, pass.store, network.top(&pass.store.layout))?;
+            clock.lap(Phase::Comm);
+        }
+        let mut all = self.under_way(pass, own.clone());
+        network.backward(&mut all, clock)?;
+        network.scatter(&mut all, clock)?;
+        if let Some(ranks) = &mut self.ranks {
+            ranks.begin_exchange(pass.backend, network, Of::Gradients, samples)?;
+            clock.lap(Phase::Comm);
+        }
+        network.backward_before(&mut self.under_way(pass, own), clock)
     }
 
     /// Layers part by part, and sums over the parts in their order.
@@ -157,6 +229,7 @@ impl<B: Backend> MicroBatches<B> {
         network.gather(&mut pass.part(own.clone()), clock)?;
         for Range { start, end } in cut(&own, self.part) {
             let mut part = pass.part(start..end);
+            network.before(&mut part, clock)?;
             network.forward(&mut part, clock)?;
             let last = end == own.end;
             let over = if self.last_only { end - start } else { samples };
@@ -165,7 +238,9 @@ impl<B: Backend> MicroBatches<B> {
                 network.loss().drop_gradient(part.backend)?;
             }
             clock.lap(Phase::Loss);
+            network.backward_top(&mut part, clock)?;
             network.backward(&mut part, clock)?;
+            network.backward_before(&mut part, clock)?;
             if end - start < own.len() {
                 self.add_up(part.backend, part.store, start == own.start, last)?;
                 clock.lap(Phase::Update);
@@ -193,11 +268,14 @@ impl<B: Backend> MicroBatches<B> {
                 pass.backend.fill(&mut pass.store.grads, 0.0)?;
             } else {
                 let mut part = pass.part(slice);
+                network.before(&mut part, clock)?;
                 network.gather(&mut part, clock)?;
                 network.forward(&mut part, clock)?;
                 network.loss().forward_backward(&mut part, samples)?;
                 clock.lap(Phase::Loss);
+                network.backward_top(&mut part, clock)?;
                 network.backward(&mut part, clock)?;
+                network.backward_before(&mut part, clock)?;
                 network.scatter(&mut part, clock)?;
             }
             self.branch(pass.backend, pass.store, number - mine.start, mine.len())?;

@@ -6,9 +6,10 @@ use super::{
     batch_norm::{self, BatchNorm},
     dropout,
     look::Look,
-    store::Layout,
+    store::{ALIGN, Layout},
 };
 use crate::backend::{After, Backend, Gate, Held, Linear, Mat, MatMut, Onto, Result, Window};
+use std::ops::Range;
 
 /// What an MLP is made of.
 pub(crate) struct MlpSpec<'a> {
@@ -179,6 +180,7 @@ impl<B: Backend> Mlp<B> {
                     out,
                 )?;
             }
+            pass.progress();
         }
         Ok(())
     }
@@ -231,6 +233,7 @@ impl<B: Backend> Mlp<B> {
                 _ => x,
             };
             pass.backend.linear_backward_weight(dz, input, *linear, &mut pass.store.grads)?;
+            pass.progress();
             if i > 0 {
                 // Where a hidden layer ends in a ReLU and dropout struck, its output is zero as well.
                 let gate = Gate { activation: input, factor: dropout::backward(self.dropout) };
@@ -244,12 +247,23 @@ impl<B: Backend> Mlp<B> {
                     onto,
                     d_input,
                 )?;
+                pass.progress();
                 std::mem::swap(&mut here, &mut there);
             } else if let Some((dx, onto)) = dx.take() {
                 pass.backend.linear_backward_data(dz, &pass.store.params, *linear, onto, dx)?;
             }
         }
         Ok(())
+    }
+
+    /// Where the gradients of its parameters are, those of all layers one behind the other.
+    pub fn range(&self, layout: &Layout) -> Range<usize> {
+        let linears = || self.layers.iter().map(|layer| &layer.linear);
+        let start = linears().map(|linear| linear.weight).min().unwrap_or(0);
+        let weight = |linear: &Linear| linear.weight + linear.inputs * linear.outputs;
+        let bias = |linear: &Linear| linear.bias.map_or(0, |at| at + linear.outputs);
+        let ends = linears().map(|linear| weight(linear).max(bias(linear)));
+        start..ends.max().unwrap_or(0).next_multiple_of(ALIGN).min(layout.dense)
     }
 
     /// The part of a rank that has no samples in the statistics of a batch: forward, or backward.

@@ -22,14 +22,18 @@ mod ranks;
 mod remainders;
 mod samples;
 mod store;
+mod sums;
 
 #[cfg(test)]
 mod tests;
 
 pub use engine::FusedEngine;
 
-use crate::backend::{Backend, Mat, MatMut, Window};
-use std::ops::Range;
+use crate::{
+    backend::{Backend, Mat, MatMut, Window},
+    comm::Comm,
+};
+use std::{ops::Range, rc::Rc};
 use store::Store;
 
 /// What all layers of one pass over a batch, or over a part of it, share.
@@ -46,6 +50,8 @@ pub(crate) struct Pass<'a, B: Backend> {
     pub rows: usize,
     /// Whether this is a training step: batch statistics, dropout.
     pub training: bool,
+    /// The way to other ranks, if messages are under way meanwhile.
+    pub comm: Option<Rc<dyn Comm>>,
 }
 
 impl<'a, B: Backend> Pass<'a, B> {
@@ -58,6 +64,14 @@ impl<'a, B: Backend> Pass<'a, B> {
             first: samples.start,
             rows: samples.len(),
             training: self.training,
+            comm: self.comm.clone(),
+        }
+    }
+
+    /// Lets messages to other ranks go on.
+    pub fn progress(&self) {
+        if let Some(comm) = &self.comm {
+            comm.progress();
         }
     }
 

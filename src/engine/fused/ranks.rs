@@ -3,20 +3,21 @@
 //!
 //! Tables pool the whole batch, so each rank then holds vectors of all samples and of some tables.
 //! An exchange gives it those of its own samples and of all tables; another one takes their
-//! gradients back. Both move values and compute nothing. The loss is divided by the whole batch, so
-//! gradients of dense parameters are summed over ranks, in an order that does not depend on who is
-//! first: each rank sums a part of them, in the order of ranks, and hands the sums out.
+//! gradients back. Both move values and compute nothing, and layers that need none of them compute
+//! meanwhile. The loss is divided by the whole batch, so gradients of dense parameters are summed
+//! over ranks ([`super::sums`]).
 
 use super::{
     Pass,
     embedding::{Embedding, Of},
     engine::Network,
-    store::{ALIGN, Store},
+    store::Store,
+    sums::{Parcels, Sums, floats},
 };
 use crate::{
     backend::{Backend, Mat, Result, StepSums, Window},
-    comm::{self, Comm, Parcel, Patience, What},
-    engine::{EngineConfig, SumOrder, TableShare, ranks::rows_of},
+    comm::{self, Comm, Flight, Patience, What},
+    engine::{EngineConfig, TableShare, ranks::rows_of},
 };
 use std::{ops::Range, rc::Rc};
 
@@ -30,20 +31,19 @@ struct Set {
 pub(crate) struct Ranks {
     comm: Rc<dyn Comm>,
     patience: Patience,
-    order: SumOrder,
     /// Factor of the gradients of tables ([`EngineConfig::tables_by_ranks`]).
     factor: Option<f32>,
     sets: Vec<Set>,
-    send: Vec<Parcel>,
-    receive: Vec<Parcel>,
-    /// Dense gradients of all ranks, of the part that this one sums; scratch space.
-    part: Vec<f32>,
+    /// Messages of an exchange that is not under way.
+    parcels: Parcels,
+    exchange: Option<Flight>,
+    sums: Sums,
+    /// Gradients of one table; scratch space.
+    scratch: Vec<f32>,
 }
 
-/// Words as numbers.
-fn floats(words: &mut [u32]) -> &mut [f32] {
-    bytemuck::cast_slice_mut(words)
-}
+/// Sums of dense gradients that are worth a message of their own: of so many numbers.
+const WORTH: usize = 1 << 14;
 
 /// An `f64` as words, and back.
 fn words(x: f64) -> [u32; 2] {
@@ -55,16 +55,10 @@ fn double(words: &[u32]) -> f64 {
     f64::from_bits(u64::from(words[0]) | u64::from(words[1]) << 32)
 }
 
-/// Part `part` of `all` dense gradients, which `parts` ranks share: whole lines.
-fn share(all: usize, part: usize, parts: usize) -> Range<usize> {
-    let lines = all / ALIGN;
-    lines * part / parts * ALIGN..lines * (part + 1) / parts * ALIGN
-}
-
 impl Ranks {
     /// For a model whose tables `share` gives to ranks.
     pub fn new(config: &EngineConfig, share: &TableShare) -> Self {
-        let (model, order) = (&config.model, config.sum_order);
+        let model = &config.model;
         let factor = config.tables_by_ranks.then_some(share.comm.size() as f32);
         let specs = model.table_specs();
         let set = |set: crate::model::SetSpec| Set {
@@ -73,9 +67,10 @@ impl Ranks {
         };
         let sets = model.table_sets().into_iter().map(set).collect();
         let (comm, patience) = (Rc::clone(&share.comm), share.patience);
-        let others = || comm::others(&*comm).map(|rank| Parcel { rank, words: Vec::new() });
-        let (send, receive) = (others().collect(), others().collect());
-        Ranks { comm, patience, order, factor, sets, send, receive, part: Vec::new() }
+        let (parcels, sums) =
+            (Parcels::new(&*comm), Sums::new(Rc::clone(&comm), patience, config.sum_order));
+        let (exchange, scratch) = (None, Vec::new());
+        Ranks { comm, patience, factor, sets, parcels, exchange, sums, scratch }
     }
 
     /// This rank, and how many there are.
@@ -98,8 +93,14 @@ impl Ranks {
         tables(&self.sets, embedding, self.comm.rank())
     }
 
-    /// Gives each rank the vectors, or takes the gradients, of its samples of a batch of `samples`.
-    pub fn exchange<B: Backend>(
+    /// The way to the others.
+    pub fn comm(&self) -> Rc<dyn Comm> {
+        Rc::clone(&self.comm)
+    }
+
+    /// Begins to give each rank the vectors, or to take the gradients, of its samples of a batch of
+    /// `samples`.
+    pub fn begin_exchange<B: Backend>(
         &mut self,
         backend: &mut B,
         network: &mut Network<B>,
@@ -112,12 +113,8 @@ impl Ranks {
             Of::Vectors => (me, rows_of(peer, size, samples)),
             Of::Gradients => (peer, rows_of(me, size, samples)),
         };
-        // Whose there are in what it gets.
-        let got = |peer: usize| match of {
-            Of::Vectors => (peer, rows_of(me, size, samples)),
-            Of::Gradients => (me, rows_of(peer, size, samples)),
-        };
-        let Ranks { comm, patience, sets, send, receive, .. } = self;
+        let got = got(of, (me, size), samples);
+        let Ranks { comm, sets, parcels: Parcels { send, receive }, .. } = self;
         for parcel in send.iter_mut() {
             parcel.words.clear();
         }
@@ -143,7 +140,24 @@ impl Ranks {
             Of::Vectors => What::Pooled,
             Of::Gradients => What::PooledGradients,
         };
-        comm.transfer(what, *patience, send, receive)?;
+        let (send, receive) = (std::mem::take(send), std::mem::take(receive));
+        self.exchange = Some(comm.begin(what, send, receive)?);
+        Ok(())
+    }
+
+    /// Waits until all have given theirs, if that was begun.
+    pub fn finish_exchange<B: Backend>(
+        &mut self,
+        backend: &mut B,
+        network: &mut Network<B>,
+        of: Of,
+        samples: usize,
+    ) -> Result<()> {
+        let Some(flight) = self.exchange.take() else { return Ok(()) };
+        let (me, size) = (self.comm.rank(), self.comm.size());
+        let got = got(of, (me, size), samples);
+        let Ranks { comm, patience, sets, parcels: Parcels { send, receive }, .. } = self;
+        (*send, *receive) = comm.finish(flight, *patience)?;
         let mut read = vec![0; size];
         network.pooled_mut(of, &mut |embedding, buffer| {
             for parcel in receive.iter_mut() {
@@ -172,7 +186,7 @@ impl Ranks {
         factor: f32,
         samples: usize,
     ) -> Result<()> {
-        let (me, Ranks { sets, part: scratch, .. }) = (self.comm.rank(), self);
+        let (me, Ranks { sets, scratch, .. }) = (self.comm.rank(), self);
         network.pooled_mut(Of::Gradients, &mut |embedding, buffer| {
             for window in tables(sets, &embedding, me) {
                 scratch.resize(samples * window.cols, 0.0);
@@ -184,39 +198,25 @@ impl Ranks {
         })
     }
 
-    /// Sums the gradients of dense parameters over all ranks.
+    /// Begins to sum these gradients of dense parameters, if they are worth it now; all ranks do so.
+    pub fn begin_sums<B: Backend>(
+        &mut self,
+        backend: &mut B,
+        store: &Store<B>,
+        range: Range<usize>,
+    ) -> Result<()> {
+        match range.len() {
+            ..WORTH => Ok(()),
+            _ => self.sums.begin(backend, store, range),
+        }
+    }
+
+    /// Sums all gradients of dense parameters over all ranks.
     pub fn sum<B: Backend>(&mut self, backend: &mut B, store: &mut Store<B>) -> Result<()> {
-        let (me, size) = (self.comm.rank(), self.comm.size());
-        let Ranks { comm, patience, order, send, receive, part, .. } = self;
-        let share = |rank| share(store.layout.dense, rank, size);
-        let own = share(me);
-        for (parcel, to) in send.iter_mut().zip(receive.iter_mut()) {
-            let range = share(parcel.rank);
-            parcel.words.resize(range.len(), 0);
-            backend.read(&store.grads, range.start, floats(&mut parcel.words))?;
-            to.words.resize(own.len(), 0);
+        for rest in self.sums.rest(store.layout.dense) {
+            self.sums.begin(backend, store, rest)?;
         }
-        comm.transfer(What::Gradients, *patience, send, receive)?;
-        part.resize(size * own.len(), 0.0);
-        let n = own.len();
-        if n > 0 {
-            backend.read(&store.grads, own.start, &mut part[me * n..][..n])?;
-            for parcel in receive.iter_mut() {
-                part[parcel.rank * n..][..n].copy_from_slice(floats(&mut parcel.words));
-            }
-            order.sum(part, n);
-        }
-        for (parcel, from) in send.iter_mut().zip(receive.iter_mut()) {
-            parcel.words.resize(n, 0);
-            floats(&mut parcel.words).copy_from_slice(&part[..n]);
-            from.words.resize(share(from.rank).len(), 0);
-        }
-        comm.transfer(What::Sums, *patience, send, receive)?;
-        backend.write(&mut store.grads, own.start, &part[..n])?;
-        for parcel in receive.iter_mut() {
-            backend.write(&mut store.grads, share(parcel.rank).start, floats(&mut parcel.words))?;
-        }
-        Ok(())
+        self.sums.finish(backend, store)
     }
 
     /// Sums what ranks have counted of a step: losses, squares of tables' gradients; and whether one
@@ -249,6 +249,18 @@ impl Ranks {
             let x: Mat<'_, B::Floats> = window.of(gradient, rows);
             pass.backend.check_finite(x)
         })
+    }
+}
+
+/// Whose tables, and whose samples, there are in what a rank gets from another one.
+fn got(
+    of: Of,
+    (me, size): (usize, usize),
+    samples: usize,
+) -> impl Fn(usize) -> (usize, Range<usize>) {
+    move |peer| match of {
+        Of::Vectors => (peer, rows_of(me, size, samples)),
+        Of::Gradients => (me, rows_of(peer, size, samples)),
     }
 }
 

@@ -98,7 +98,8 @@ impl<B: Backend> FusedEngine<B> {
         // The clock is for training steps.
         let before = clock.clone();
         let borrowed = B::borrow(&batch);
-        let mut pass = Pass { backend, store, batch: borrowed, first: 0, rows, training: false };
+        let mut pass =
+            Pass { backend, store, batch: borrowed, first: 0, rows, training: false, comm: None };
         parts.forward(&mut pass, network, clock)?;
         *clock = before;
         f(backend, &batch, network.loss().logits(rows), scores)

@@ -200,6 +200,29 @@ fn by_rank_predictions_and_tables_have_the_bits_of_one() {
     }
 }
 
+/// Last layers of which the gradients are summed while those of others are computed.
+#[test]
+fn sums_that_are_under_way_are_those_of_one_rank() {
+    let mut wide = dlrm(Interaction::Dot { self_interaction: false, pad_to: 8 }, Pooling::Sum);
+    if let ModelSpec::Dlrm(m) = &mut wide {
+        m.top = vec![130, 140, 1];
+    }
+    let mut deep = deepfm(false, 0.5, DENSE);
+    if let ModelSpec::DeepFm(m) = &mut deep {
+        m.hidden = vec![140, 130];
+    }
+    for (model, micro_batch) in [(wide.clone(), None), (wide, Some(12)), (deep, None)] {
+        let config = EngineConfig { micro_batch, ..config(model, rules()[1], 1) };
+        let (one, many) = (alone(&config, &LENS[..1]), alone(&config, &LENS));
+        for ranks in [2, 3, 8] {
+            near(&ranked(&config, ranks, &LENS[..1]), &one, 1e-4);
+            let got = ranked(&config, ranks, &LENS);
+            assert_eq!(got, ranked(&config, ranks, &LENS), "not reproducible");
+            near(&got, &many, 0.02);
+        }
+    }
+}
+
 #[test]
 fn batch_normalisation_goes_by_the_samples_of_all_ranks() {
     let models: Vec<_> = models().into_iter().filter(has_batch_norm).map(by_running).collect();
