@@ -56,6 +56,7 @@ fn config() -> EngineConfig {
         last_part_only: false,
         ranks: 1,
         sum_order: Default::default(),
+        split_rows: false,
         tables_by_ranks: false,
         max_hotness: vec![3; 4],
         threads: 1,

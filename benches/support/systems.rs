@@ -131,6 +131,7 @@ impl System {
         let mut config = EngineConfig {
             ranks: 1,
             sum_order: Default::default(),
+            split_rows: false,
             tables_by_ranks: false,
             max_hotness: vec![self.hotness; self.model.tables().len()],
             threads,

@@ -154,6 +154,9 @@ pub struct EngineConfig {
     /// In which order gradients of dense parameters are summed.
     #[serde(default, skip_serializing_if = "SumOrder::is_rank")]
     pub sum_order: SumOrder,
+    /// Whether rows of one table may be on several ranks ([`ranks::place`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub split_rows: bool,
     /// Gradients of tables are as many times too large as there are ranks (quirk
     /// `fb.table-gradients-by-ranks`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -79,6 +79,9 @@ pub struct CommSection {
     /// In which order gradients of dense parameters are summed.
     #[serde(skip_serializing_if = "SumOrder::is_rank")]
     pub sum: SumOrder,
+    /// Whether rows of one table may be on several ranks.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub split_rows: bool,
     /// How long one rank waits for another, in seconds; `None` is five minutes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<f64>,

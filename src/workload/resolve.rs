@@ -194,6 +194,7 @@ impl Workload {
             last_part_only: self.workload.quirks.contains(&Quirk::FbGradAccumDrops),
             ranks: 1,
             sum_order: self.comm.sum,
+            split_rows: self.comm.split_rows,
             tables_by_ranks: self.workload.quirks.contains(&Quirk::FbTableGradientsByRanks),
             max_hotness: schema.tables.iter().map(|t| t.max_hotness).collect(),
             threads: self.engine.threads,

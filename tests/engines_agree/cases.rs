@@ -325,6 +325,7 @@ pub fn config(
     EngineConfig {
         ranks: 1,
         sum_order: Default::default(),
+        split_rows: false,
         tables_by_ranks: false,
         model,
         loss,

@@ -197,7 +197,10 @@ fn line(rank: usize, load: &Load, names: &[&str]) -> String {
     );
     let mut listed = String::new();
     for (i, &column) in load.columns.iter().enumerate() {
-        let name = crate::host::escape::visible(names[column]).to_string();
+        let mut name = crate::host::escape::visible(names[column]).to_string();
+        if let Some((_, shares)) = load.cut.iter().find(|(cut, _)| *cut == column) {
+            name += &format!("/{shares}");
+        }
         let left = load.columns.len() - i;
         if i == LISTED || text.len() + listed.chars().count() + name.chars().count() + 6 > 80 {
             listed += &format!("+{left}");
@@ -220,6 +223,7 @@ mod tests {
             bytes: 987_654_321_000,
             work: 123_456,
             sent: 999_999_999_999,
+            cut: vec![(0, 128), (3, 1024)],
         };
         let long = ["a_name_of_a_column"; 26];
         for (rank, names) in [(0, ["C1"; 26]), (1023, long)] {

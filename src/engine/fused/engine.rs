@@ -23,8 +23,9 @@ use crate::{
     comm::NormRanks,
     engine::{
         Engine, EngineConfig, EngineError, EnginePosition, FillPart, LookAt, Phase, PhaseClock,
-        StateSpec, TableShare, TensorId, state::state_specs,
+        StateSpec, TableShare, TensorId, ranks::Share, state::state_specs,
     },
+    host::pool::Pool,
     metrics::{Counts, MetricsError},
     model::{ModelSpec, ParamSpec, Pooling, init::Initializer},
     optim::{LossScale, LossScaleSpec, LossScaler, OptimizerConfig},
@@ -290,11 +291,13 @@ impl<B: Backend> FusedEngine<B> {
                 // Nobody wants the model any more.
                 break;
             }
-            if !init.fills(&store.layout.specs[index]) || !parts.has(store.layout.places[index]) {
+            let Some(share) = parts.share(store.layout.places[index]) else { continue };
+            if !init.fills(&store.layout.specs[index]) {
                 continue;
             }
-            store.edit(backend, index, &mut |spec, at, values, pool| {
-                init.fill_part(index, spec, at, values, pool)
+            store.edit(backend, index, &mut |spec, at, values, pool| match share.is_cut() {
+                false => init.fill_part(index, spec, at, values, pool),
+                true => fill_rows(init, index, (spec, share), (at, values), pool),
             })?;
         }
         Ok(self)
@@ -315,10 +318,11 @@ impl<B: Backend> FusedEngine<B> {
         };
         let (specs, mut tables, mut first) = (model.table_specs(), Vec::new(), 0);
         for (number, set) in model.table_sets().into_iter().enumerate() {
-            let here = |k: usize| ranks.as_ref().is_none_or(|ranks| ranks.has(number, k));
-            let rows = set.tables.iter().enumerate();
-            let rows: Vec<usize> =
-                rows.map(|(k, &t)| if here(k) { specs[t].rows } else { 0 }).collect();
+            let rows = set.tables.iter().enumerate().map(|(k, &t)| match &ranks {
+                Some(ranks) => ranks.share(number, k).map_or(0, |s| s.rows(specs[t].rows)),
+                None => specs[t].rows,
+            });
+            let rows: Vec<usize> = rows.collect();
             tables.push(backend.tables(&TablesShape {
                 rows: &rows,
                 dim: set.dim,
@@ -333,10 +337,14 @@ impl<B: Backend> FusedEngine<B> {
         let store = Store::new(&mut backend, layout, tables, &rule)?;
         let mut limits = config.batch_limits();
         if let Some(share) = share {
-            // A batch has no ids of other ranks' tables.
-            let columns = limits.rows.iter_mut().zip(&share.owners);
-            let others = columns.filter(|(_, owner)| **owner != share.comm.rank());
-            others.for_each(|(rows, _)| *rows = 0);
+            // Rows that ranks share are told apart by the ids that they stand for.
+            if share.owners.iter().any(|owners| owners.len() > 1) {
+                limits.ids = limits.rows.clone();
+            }
+            // A batch has no ids of other ranks' rows.
+            for (column, rows) in limits.rows.iter_mut().enumerate() {
+                *rows = share.own(column).map_or(0, |own| own.rows(*rows));
+            }
         }
         let derived = config.derived(&limits);
         let input =
@@ -497,6 +505,31 @@ fn not_finite(end: &StepEnd) -> EngineError {
         value: end.loss.into(),
         step: end.start.number,
         learning_rate: end.start.context.learning_rate,
+    }
+}
+
+/// Fills numbers `at..` of the rows of a parameter that are here.
+fn fill_rows(
+    init: &mut Initializer,
+    index: usize,
+    (spec, share): (&ParamSpec, Share),
+    (mut at, mut values): (usize, &mut [f32]),
+    pool: &Pool,
+) {
+    // Values are drawn four at a time.
+    const DRAWN: usize = 4;
+    let width = spec.shape.last().copied().filter(|_| spec.shape.len() > 1).unwrap_or(1);
+    let mut drawn = Vec::new();
+    while !values.is_empty() {
+        let column = at % width;
+        let (part, rest) = values.split_at_mut(values.len().min(width - column));
+        let number = share.row(at / width) * width + column;
+        let first = number - number % DRAWN;
+        drawn.resize(number - first + part.len(), 0.0);
+        init.fill_part(index, spec, first, &mut drawn, pool);
+        part.copy_from_slice(&drawn[number - first..]);
+        at += part.len();
+        values = rest;
     }
 }
 

@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     backend::{Backend, Result, Window},
-    engine::{EngineConfig, Phase, PhaseClock, SLICES, SumOrder, parts, ranks::rows_of},
+    engine::{
+        EngineConfig, Phase, PhaseClock, SLICES, SumOrder, parts,
+        ranks::{Share, rows_of},
+    },
 };
 use std::ops::Range;
 
@@ -72,13 +75,13 @@ impl<B: Backend> MicroBatches<B> {
         })
     }
 
-    /// Whether a parameter in this place is here, and not at another rank.
-    pub fn has(&self, place: Place) -> bool {
+    /// What is here, and not at other ranks, of a parameter in this place.
+    pub fn share(&self, place: Place) -> Option<Share> {
         match (place, &self.ranks) {
             (Place::Table { set, index } | Place::RowWeight { set, index }, Some(ranks)) => {
-                ranks.has(set, index)
+                ranks.share(set, index)
             }
-            _ => true,
+            _ => Some(Share::WHOLE),
         }
     }
 

@@ -17,14 +17,17 @@ use super::{
 use crate::{
     backend::{Backend, Mat, Result, StepSums, Window},
     comm::{self, Comm, Flight, Patience, What},
-    engine::{EngineConfig, TableShare, ranks::rows_of},
+    engine::{
+        EngineConfig, TableShare,
+        ranks::{Share, rows_of},
+    },
 };
 use std::{ops::Range, rc::Rc};
 
-/// A set of tables: how wide they are, and which rank has each.
+/// A set of tables: how wide they are, and which ranks have each.
 struct Set {
     dim: usize,
-    owners: Vec<usize>,
+    owners: Vec<Vec<usize>>,
 }
 
 /// What a rank knows of the others, and its messages.
@@ -63,7 +66,7 @@ impl Ranks {
         let specs = model.table_specs();
         let set = |set: crate::model::SetSpec| Set {
             dim: set.dim,
-            owners: set.tables.iter().map(|&t| share.owners[specs[t].column]).collect(),
+            owners: set.tables.iter().map(|&t| share.owners[specs[t].column].clone()).collect(),
         };
         let sets = model.table_sets().into_iter().map(set).collect();
         let (comm, patience) = (Rc::clone(&share.comm), share.patience);
@@ -83,14 +86,14 @@ impl Ranks {
         rows_of(self.comm.rank(), self.comm.size(), samples)
     }
 
-    /// Whether this rank has a table of a set.
-    pub fn has(&self, set: usize, table: usize) -> bool {
-        self.sets[set].owners[table] == self.comm.rank()
+    /// What this rank has of a table of a set.
+    pub fn share(&self, set: usize, table: usize) -> Option<Share> {
+        Share::of(&self.sets[set].owners[table], self.comm.rank())
     }
 
     /// Columns of this rank's tables of a set.
     pub fn own(&self, embedding: &Embedding) -> impl Iterator<Item = Window> {
-        tables(&self.sets, embedding, self.comm.rank())
+        tables(&self.sets, embedding, self.comm.rank()).map(|(window, _)| window)
     }
 
     /// The way to the others.
@@ -127,7 +130,7 @@ impl Ranks {
         network.pooled_mut(of, &mut |embedding, buffer| {
             for parcel in send.iter_mut() {
                 let (owner, rows) = sent(parcel.rank);
-                for window in tables(sets, &embedding, owner) {
+                for (window, _) in tables(sets, &embedding, owner) {
                     let at = parcel.words.len();
                     parcel.words.resize(at + rows.len() * window.cols, 0);
                     let x = window.from_row(rows.start).of(&*buffer, rows.len());
@@ -156,16 +159,23 @@ impl Ranks {
         let Some(flight) = self.exchange.take() else { return Ok(()) };
         let (me, size) = (self.comm.rank(), self.comm.size());
         let got = got(of, (me, size), samples);
-        let Ranks { comm, patience, sets, parcels: Parcels { send, receive }, .. } = self;
+        let Ranks { comm, patience, sets, parcels: Parcels { send, receive }, scratch, .. } = self;
         (*send, *receive) = comm.finish(flight, *patience)?;
         let mut read = vec![0; size];
         network.pooled_mut(of, &mut |embedding, buffer| {
             for parcel in receive.iter_mut() {
                 let (owner, rows) = got(parcel.rank);
-                for window in tables(sets, &embedding, owner) {
+                for (window, shares) in tables(sets, &embedding, owner) {
                     let at = &mut read[parcel.rank];
                     let values = floats(&mut parcel.words[*at..][..rows.len() * window.cols]);
                     *at += values.len();
+                    if of == Of::Vectors && shares > 1 {
+                        // Each rank has pooled the rows that it has.
+                        scratch.resize(values.len(), 0.0);
+                        let here = window.from_row(rows.start).of(&*buffer, rows.len());
+                        backend.read_mat(here, scratch)?;
+                        values.iter_mut().zip(&*scratch).for_each(|(x, y)| *x += y);
+                    }
                     let to = window.from_row(rows.start).of_mut(&mut *buffer, rows.len());
                     backend.write_mat(to, values)?;
                 }
@@ -188,7 +198,7 @@ impl Ranks {
     ) -> Result<()> {
         let (me, Ranks { sets, scratch, .. }) = (self.comm.rank(), self);
         network.pooled_mut(Of::Gradients, &mut |embedding, buffer| {
-            for window in tables(sets, &embedding, me) {
+            for (window, _) in tables(sets, &embedding, me) {
                 scratch.resize(samples * window.cols, 0.0);
                 backend.read_mat(window.of(&*buffer, samples), scratch)?;
                 scratch.iter_mut().for_each(|x| *x *= factor);
@@ -267,17 +277,17 @@ fn got(
 impl Set {
     /// How many of its tables a rank has.
     fn of(&self, rank: usize) -> usize {
-        self.owners.iter().filter(|&&owner| owner == rank).count()
+        self.owners.iter().filter(|owners| owners.contains(&rank)).count()
     }
 }
 
-/// Columns of a rank's tables of a set.
+/// Columns of a rank's tables of a set, with how many ranks share each.
 fn tables<'a>(
     sets: &'a [Set],
     embedding: &Embedding,
     rank: usize,
-) -> impl Iterator<Item = Window> + use<'a> {
+) -> impl Iterator<Item = (Window, usize)> + use<'a> {
     let (Set { dim, owners }, window) = (&sets[embedding.set], embedding.window);
-    let owned = owners.iter().enumerate().filter(move |(_, owner)| **owner == rank);
-    owned.map(move |(table, _)| window.columns(table * dim, *dim))
+    let owned = owners.iter().enumerate().filter(move |(_, owners)| owners.contains(&rank));
+    owned.map(move |(table, owners)| (window.columns(table * dim, *dim), owners.len()))
 }

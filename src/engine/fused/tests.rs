@@ -127,6 +127,7 @@ fn config(model: ModelSpec, rule: OptimizerSpec, threads: usize) -> EngineConfig
         last_part_only: false,
         ranks: 1,
         sum_order: Default::default(),
+        split_rows: false,
         tables_by_ranks: false,
         max_hotness: vec![3; ROWS.len()],
         threads,

@@ -22,8 +22,8 @@ const LONGER: u32 = 10;
 pub(super) struct Setup {
     /// The whole model.
     pub config: EngineConfig,
-    /// The rank that has the tables of each column.
-    pub owners: Vec<usize>,
+    /// The ranks that have the tables of each column.
+    pub owners: Vec<Vec<usize>>,
     /// How long one rank waits for another, in milliseconds.
     pub timeout_ms: u64,
     /// Where initial values come from.

@@ -1,7 +1,7 @@
 //! Rank 0: an engine whose tables are on all ranks.
 
 use super::{
-    Placement, RanksConfig, SumOrder, TableShare,
+    Placement, RanksConfig, Share, SumOrder, TableShare,
     follow::{Setup, SetupInit},
     message::{Command, Cut, Numbers},
     refusal, rows_of,
@@ -29,8 +29,8 @@ const PART: usize = 1 << 20;
 pub struct RankedEngine {
     inner: FusedEngine,
     share: TableShare,
-    /// Of each parameter the rank that has it; `None` = all have it.
-    homes: Vec<Option<usize>>,
+    /// Of each parameter the ranks that have its rows; `None` = all have it.
+    homes: Vec<Option<Vec<usize>>>,
     limits: BatchLimits,
     dense: usize,
     /// The batch with this rank's columns.
@@ -82,8 +82,8 @@ pub fn lead(
     // Nobody goes on before all are there.
     comm::all_gather(&*share.comm, What::Greeting, Patience::Unlimited, &[1])?;
     let specs = config.model.table_specs();
-    let owners: Vec<usize> = specs.iter().map(|table| share.owners[table.column]).collect();
-    let (mut tables, mut weights) = (owners.iter().copied(), owners.iter().copied());
+    let owners = || specs.iter().map(|table| share.owners[table.column].clone());
+    let (mut tables, mut weights) = (owners(), owners());
     let home = |spec: &ParamSpec| match spec.kind {
         ParamKind::Table => tables.next(),
         ParamKind::RowWeight => weights.next(),
@@ -204,26 +204,58 @@ impl RankedEngine {
         })
     }
 
-    /// The rank other than this one that has a tensor.
-    fn home(&self, of: TensorId) -> Option<usize> {
+    /// The ranks that have the rows of a tensor; `None` if every rank has it.
+    fn homes(&self, of: TensorId) -> Option<&[usize]> {
         let param = match of {
             TensorId::Parameter(index) => index,
             TensorId::State(index) => self.inner.optimizer_state()[index].param,
         };
-        self.homes[param].filter(|home| *home != self.share.comm.rank())
+        self.homes[param].as_deref()
     }
 
-    /// Whether every rank has a tensor.
-    fn everywhere(&self, of: TensorId) -> bool {
-        let param = match of {
-            TensorId::Parameter(index) => index,
-            TensorId::State(index) => self.inner.optimizer_state()[index].param,
-        };
-        self.homes[param].is_none()
+    /// Whether all of a tensor is here.
+    fn is_here(&self, of: TensorId) -> bool {
+        self.homes(of).is_none_or(|homes| homes == [self.share.comm.rank()])
     }
 
     fn read_tensor(&self, of: TensorId, first: usize, out: &mut [f32]) -> Result<(), EngineError> {
-        let Some(rank) = self.home(of) else { return of.read(&self.inner, first, out) };
+        match self.homes(of) {
+            None => of.read(&self.inner, first, out),
+            Some(&[rank]) => self.read_of(rank, of, first, out),
+            Some(homes) => {
+                let (width, numbers) = (of.width(&self.inner), first..first + out.len());
+                let mut values = Vec::new();
+                for &rank in homes {
+                    let Some(share) = Share::of(homes, rank) else { continue };
+                    let pieces = share.pieces(width, numbers.clone());
+                    values.resize(pieces.clone().map(|piece| piece.len()).sum(), 0.0);
+                    self.read_of(rank, of, share.first(width, &numbers), &mut values)?;
+                    let mut rest = &values[..];
+                    for piece in pieces {
+                        let (head, tail) = rest.split_at(piece.len());
+                        out[piece].copy_from_slice(head);
+                        rest = tail;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Numbers of a tensor as one rank has it.
+    fn read_of(
+        &self,
+        rank: usize,
+        of: TensorId,
+        first: usize,
+        out: &mut [f32],
+    ) -> Result<(), EngineError> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        if rank == self.share.comm.rank() {
+            return of.read(&self.inner, first, out);
+        }
         let read = || {
             let numbers = Numbers { first, len: out.len() };
             self.tell(rank, Command::Read(of, numbers), None)?;
@@ -243,17 +275,42 @@ impl RankedEngine {
         first: usize,
         values: &[f32],
     ) -> Result<(), EngineError> {
-        let words = || Some(values.iter().map(|x| x.to_bits()).collect());
-        let command = Command::Write(of, Numbers { first, len: values.len() });
-        let told = match self.home(of) {
-            Some(rank) => self.tell(rank, command, words()),
-            None if self.everywhere(of) => {
-                of.write(&mut self.inner, first, values)?;
-                comm::others(&*self.share.comm)
-                    .try_for_each(|rank| self.tell(rank, command, words()))
-            }
-            None => return of.write(&mut self.inner, first, values),
+        let Some(homes) = self.homes(of).map(<[usize]>::to_vec) else {
+            return (0..self.share.comm.size())
+                .try_for_each(|rank| self.write_to(rank, of, first, values));
         };
+        let (width, numbers) = (of.width(&self.inner), first..first + values.len());
+        for &rank in &homes {
+            match Share::of(&homes, rank) {
+                Some(share) if share.is_cut() => {
+                    let pieces = share.pieces(width, numbers.clone());
+                    let own: Vec<f32> =
+                        pieces.flat_map(|piece| values[piece].iter().copied()).collect();
+                    self.write_to(rank, of, share.first(width, &numbers), &own)?;
+                }
+                _ => self.write_to(rank, of, first, values)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets numbers of a tensor as one rank has it.
+    fn write_to(
+        &mut self,
+        rank: usize,
+        of: TensorId,
+        first: usize,
+        values: &[f32],
+    ) -> Result<(), EngineError> {
+        if values.is_empty() {
+            return Ok(());
+        }
+        if rank == self.share.comm.rank() {
+            return of.write(&mut self.inner, first, values);
+        }
+        let words = values.iter().map(|x| x.to_bits()).collect();
+        let command = Command::Write(of, Numbers { first, len: values.len() });
+        let told = self.tell(rank, command, Some(words));
         self.heard(told.map_err(EngineError::Ranks))
     }
 }
@@ -319,7 +376,7 @@ impl Engine for RankedEngine {
     }
 
     fn read_rows(&self, of: TensorId, rows: &[u32], out: &mut [f32]) -> Result<(), EngineError> {
-        if self.home(of).is_none() {
+        if self.is_here(of) {
             return self.inner.read_rows(of, rows, out);
         }
         let width = of.width(self);

@@ -1,6 +1,6 @@
 //! What rank 0 tells the others: a head of a fixed size, and maybe content behind it.
 
-use super::rows_of;
+use super::{Share, rows_of};
 use crate::{
     backend::StepContext,
     batch::{Bags, Batch},
@@ -114,27 +114,46 @@ pub(super) struct Cut<'a> {
     pub rank: usize,
     /// How many there are.
     pub ranks: usize,
-    /// The rank that has each column's tables.
-    pub owners: &'a [usize],
+    /// The ranks that have each column's tables.
+    pub owners: &'a [Vec<usize>],
     /// Dense columns.
     pub dense: usize,
 }
 
 impl Cut<'_> {
+    /// What the rank has of each column's tables.
+    fn shares(&self) -> impl Iterator<Item = Option<Share>> + use<'_> {
+        self.owners.iter().map(|owners| Share::of(owners, self.rank))
+    }
+
     /// Writes a rank's part of a batch as words: samples, ids of each of its columns; labels and dense
-    /// features of its samples; offsets (unless each bag has one id) and ids of its columns.
+    /// features of its samples; offsets (unless each bag has one id) and ids of its columns, those of
+    /// rows that it has.
     pub fn pack(&self, batch: &Batch, words: &mut Vec<u32>) {
         let own = rows_of(self.rank, self.ranks, batch.len);
         words.clear();
         words.push(batch.len as u32);
-        let columns = || batch.bags.iter().zip(self.owners).filter(|(_, o)| **o == self.rank);
-        for (bags, _) in columns() {
-            words.extend([bags.indices.len() as u32, bags.is_one_hot().into()]);
+        let columns = || batch.bags.iter().zip(self.shares()).filter_map(|(b, s)| Some((b, s?)));
+        for (bags, share) in columns() {
+            words.extend(match share.is_cut() {
+                true => [bags.indices.iter().filter(|id| share.has(**id)).count() as u32, 0],
+                false => [bags.indices.len() as u32, bags.is_one_hot().into()],
+            });
         }
         words.extend(batch.labels[own.clone()].iter().map(|x| x.to_bits()));
         let dense = &batch.dense[own.start * self.dense..own.end * self.dense];
         words.extend(dense.iter().map(|x| x.to_bits()));
-        for (bags, _) in columns() {
+        for (bags, share) in columns() {
+            if share.is_cut() {
+                let mut ids = 0;
+                words.push(0);
+                words.extend((0..batch.len).map(|b| {
+                    ids += bags.bag(b).iter().filter(|id| share.has(**id)).count() as u32;
+                    ids
+                }));
+                words.extend(bags.indices.iter().filter(|id| share.has(**id)));
+                continue;
+            }
             if !bags.is_one_hot() {
                 words.extend_from_slice(&bags.offsets);
             }
@@ -145,7 +164,7 @@ impl Cut<'_> {
     /// The batch of such words: what they do not have is zero, and bags of other ranks' columns are
     /// empty.
     pub fn unpack(&self, words: &[u32], batch: &mut Batch) {
-        let columns = self.owners.iter().filter(|owner| **owner == self.rank).count();
+        let columns = self.shares().flatten().count();
         let len = words[0] as usize;
         let own = rows_of(self.rank, self.ranks, len);
         let (heads, mut rest) = words[1..].split_at(2 * columns);
@@ -165,11 +184,10 @@ impl Cut<'_> {
         fill(&mut batch.labels, 1, take(own.len()));
         fill(&mut batch.dense, self.dense, take(own.len() * self.dense));
         batch.bags.resize_with(self.owners.len(), Bags::default);
-        for (bags, owner) in batch.bags.iter_mut().zip(self.owners) {
-            bags.indices.clear();
-            bags.offsets.clear();
-            let head = if *owner == self.rank { heads.next() } else { None };
-            let Some(&[ids, one_hot]) = head else {
+        for (bags, share) in batch.bags.iter_mut().zip(self.shares()) {
+            empty(bags);
+            let head = if share.is_some() { heads.next() } else { None };
+            let (Some(&[ids, one_hot]), Some(share)) = (head, share) else {
                 bags.offsets.resize(len + 1, 0);
                 continue;
             };
@@ -178,6 +196,9 @@ impl Cut<'_> {
                 _ => bags.offsets.extend(0..=len as u32),
             }
             bags.indices.extend_from_slice(take(ids as usize));
+            if share.is_cut() {
+                slots(bags, share);
+            }
         }
     }
 
@@ -189,18 +210,36 @@ impl Cut<'_> {
             to.extend_from_slice(from);
         }
         to.bags.resize_with(self.owners.len(), Bags::default);
-        for ((to, from), owner) in to.bags.iter_mut().zip(&batch.bags).zip(self.owners) {
-            to.indices.clear();
-            to.offsets.clear();
-            match *owner == self.rank {
-                true => {
+        for ((to, from), share) in to.bags.iter_mut().zip(&batch.bags).zip(self.shares()) {
+            empty(to);
+            match share {
+                Some(share) if share.is_cut() => {
+                    to.offsets.push(0);
+                    let own = |id: &u32| share.has(*id);
+                    (0..batch.len).for_each(|b| to.push(from.bag(b).iter().copied().filter(own)));
+                    slots(to, share);
+                }
+                Some(_) => {
                     to.indices.extend_from_slice(&from.indices);
                     to.offsets.extend_from_slice(&from.offsets);
                 }
-                false => to.offsets.resize(batch.len + 1, 0),
+                None => to.offsets.resize(batch.len + 1, 0),
             }
         }
     }
+}
+
+/// Without ids and offsets.
+fn empty(bags: &mut Bags) {
+    bags.clear();
+    bags.offsets.clear();
+}
+
+/// From ids to the rows that stand for them here.
+fn slots(bags: &mut Bags, share: Share) {
+    let Bags { indices, ids, .. } = bags;
+    ids.extend_from_slice(indices);
+    indices.iter_mut().for_each(|id| *id = share.slot(*id));
 }
 
 #[cfg(test)]
@@ -239,7 +278,7 @@ mod tests {
             labels: vec![1.0, 0.0, 1.0],
         };
         let empty = || bags(&[], &[0; 4]);
-        let owners = [1, 0, 1];
+        let owners = [vec![1], vec![0], vec![1]];
         let (mut words, mut got, mut taken) = (Vec::new(), Batch::default(), Batch::default());
         for round in 0..2 {
             let cut = Cut { rank: round % 2, ranks: 2, owners: &owners, dense: 2 };
@@ -250,7 +289,7 @@ mod tests {
             for (k, b) in got.bags.iter().enumerate() {
                 assert_eq!(
                     *b,
-                    if owners[k] == round % 2 { batch.bags[k].clone() } else { empty() }
+                    if owners[k] == [round % 2] { batch.bags[k].clone() } else { empty() }
                 );
             }
             assert_eq!(got.bags, taken.bags);
@@ -260,6 +299,23 @@ mod tests {
                 got.dense[2 * own.start..2 * own.end],
                 batch.dense[2 * own.start..2 * own.end]
             );
+        }
+    }
+    #[test]
+    fn rows_that_ranks_share_come_to_the_rank_that_has_them() {
+        let column = Bags::new(vec![4, 5, 6, 4, 9], vec![0, 2, 2, 5]);
+        let batch = Batch { len: 3, dense: vec![], bags: vec![column], labels: vec![0.0; 3] };
+        let owners = [vec![2, 0]];
+        let even = Bags { ids: vec![4, 6, 4], ..Bags::new(vec![2, 3, 2], vec![0, 1, 1, 3]) };
+        let odd = Bags { ids: vec![5, 9], ..Bags::new(vec![2, 4], vec![0, 1, 1, 2]) };
+        let none = Bags::new(vec![], vec![0; 4]);
+        let (mut words, mut got, mut taken) = (Vec::new(), Batch::default(), Batch::default());
+        for (rank, want) in [(2, even), (0, odd), (1, none)] {
+            let cut = Cut { rank, ranks: 3, owners: &owners, dense: 0 };
+            cut.pack(&batch, &mut words);
+            cut.unpack(&words, &mut got);
+            cut.take(&batch, &mut taken);
+            assert_eq!((&got.bags, &taken.bags), (&vec![want.clone()], &vec![want]), "rank {rank}");
         }
     }
 }

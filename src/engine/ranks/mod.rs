@@ -11,6 +11,7 @@ pub mod machines;
 mod message;
 mod place;
 pub mod scaling;
+mod share;
 
 use crate::{
     comm::{Comm, Patience},
@@ -21,7 +22,8 @@ use std::{ops::Range, rc::Rc, time::Duration};
 
 pub use follow::follow;
 pub use lead::{RankedEngine, dismiss, lead};
-pub use place::{Load, Placement, place};
+pub use place::{Load, Placement, may_cut, place};
+pub use share::Share;
 
 /// Slices of a batch whose gradients are summed as a tree; more ranks than that cannot share them.
 pub const SLICES: usize = 16;
@@ -75,10 +77,17 @@ pub fn rows_of(rank: usize, ranks: usize, samples: usize) -> Range<usize> {
 pub struct TableShare {
     /// The way to them.
     pub comm: Rc<dyn Comm>,
-    /// Which rank has the tables of each categorical column.
-    pub owners: Vec<usize>,
+    /// Which ranks have the tables of each categorical column ([`Placement::owners`]).
+    pub owners: Vec<Vec<usize>>,
     /// How long one waits for another.
     pub patience: Patience,
+}
+
+impl TableShare {
+    /// What this rank has of a column's tables.
+    pub fn own(&self, column: usize) -> Option<Share> {
+        Share::of(&self.owners[column], self.comm.rank())
+    }
 }
 
 /// How ranks work together.
@@ -112,6 +121,11 @@ pub fn refusal(config: &EngineConfig, ranks: usize) -> Option<&'static str> {
     }
     if config.hashed.is_some() || config.cached.is_some() {
         return Some("embedding.store: with several ranks tables are \"resident\"");
+    }
+    if config.split_rows && ranks > 1 {
+        if let Err(why) = may_cut(config) {
+            return Some(why);
+        }
     }
     if config.last_part_only {
         return Some("workload.quirks: fb.grad-accum-drops is a quirk of one rank");

@@ -1,19 +1,29 @@
 //! Which rank has which tables.
 //!
-//! Tables are placed whole, those of one column together: greedily, the column with most work first,
-//! each to the rank with least so far (Graham 1969, doi:10.1137/0117039: longest processing time
-//! first). Work is what an owner moves of memory a sample: rows forward, read and written back in the
-//! update, and the pooled vector both ways.
+//! Tables of one column are placed together: greedily, the column with most work first, each to the
+//! rank with least so far (Graham 1969, doi:10.1137/0117039: longest processing time first). Work is
+//! what an owner moves of memory a sample: rows forward, read and written back in the update, and the
+//! pooled vector both ways.
+//!
+//! Where it is asked for, rows of a column that is more work than a rank's mean, or more bytes than
+//! one may take, are dealt out to several ([`Share`]): to twice as many, and again, until a share is
+//! half the mean or doubling saves little, since every share has pooled vectors of its own.
 
-use super::rows_of;
-use crate::engine::EngineConfig;
+use super::{Share, rows_of};
+use crate::{
+    engine::EngineConfig,
+    model::{ModelSpec, Pooling, Trick},
+};
 use serde::{Deserialize, Serialize};
 
 /// What one rank has.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Load {
-    /// Categorical columns whose tables it has.
+    /// Categorical columns whose tables it has, or some rows of them.
     pub columns: Vec<usize>,
+    /// Of these columns those whose rows it shares, and with how many ranks in all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cut: Vec<(usize, usize)>,
     /// Rows of these tables.
     pub rows: u64,
     /// Bytes of them and of the optimizer state beside them.
@@ -27,8 +37,8 @@ pub struct Load {
 /// Tables and ranks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
-    /// The rank that has each categorical column's tables.
-    pub owners: Vec<usize>,
+    /// The ranks that have each categorical column's tables: if several, rows are dealt out to them.
+    pub owners: Vec<Vec<usize>>,
     /// One entry a rank.
     pub loads: Vec<Load>,
 }
@@ -50,13 +60,75 @@ pub struct NoRoom {
 }
 
 /// What the tables of a column take and do.
+#[derive(Clone, Copy, Default)]
 struct Column {
     number: usize,
     rows: u64,
     bytes: u64,
-    work: u64,
+    /// Bytes that move a sample for its rows, and for its pooled vectors.
+    row_work: u64,
+    vector_work: u64,
     /// Elements of its pooled vectors.
     width: u64,
+    /// Ranks that have a part of its rows each.
+    shares: usize,
+}
+
+impl Column {
+    fn work(&self) -> u64 {
+        self.row_work + self.vector_work
+    }
+
+    /// A part of its rows, as many as each of `shares` ranks has at most.
+    fn part(&self, shares: usize) -> Column {
+        let of = |all: u64| all.div_ceil(shares as u64);
+        let Column { rows, bytes, row_work, .. } = *self;
+        Column { rows: of(rows), bytes: of(bytes), row_work: of(row_work), shares, ..*self }
+    }
+
+    /// Into how many parts it is cut.
+    fn shares(&self, ranks: usize, mean: u64, memory: Option<u64>) -> usize {
+        let most = (ranks as u64).min(self.rows) as usize;
+        let busy = self.work() > mean;
+        let mut shares = 1;
+        while shares < most {
+            let (now, next) = (self.part(shares), self.part((2 * shares).min(most)));
+            let full = memory.is_some_and(|memory| now.bytes > memory);
+            let saves = 4 * next.work() <= 3 * now.work();
+            if !full && !(busy && 2 * now.work() > mean && saves) {
+                break;
+            }
+            shares = next.shares;
+        }
+        shares
+    }
+}
+
+/// Whether rows of a table may be on several ranks, and why not.
+///
+/// # Errors
+/// What keeps them together.
+pub fn may_cut(config: &EngineConfig) -> Result<(), &'static str> {
+    let (mean, derived) = match &config.model {
+        ModelSpec::Dlrm(m) => (m.pooling == Pooling::Mean, m.trick != Trick::None),
+        ModelSpec::DeepFm(_) => (false, false),
+    };
+    if mean {
+        return Err(
+            "comm.split_rows: model.pooling = \"mean\" divides by the ids of whole bags; leave it out",
+        );
+    }
+    if derived {
+        return Err(
+            "comm.split_rows: model.trick has tables whose rows are not a column's ids; leave it out",
+        );
+    }
+    if config.moves_all_rows() {
+        return Err(
+            "comm.split_rows: optimizer.rows = \"dense\" or model.embedding_l2 moves all rows in each step, by their numbers; leave it out",
+        );
+    }
+    Ok(())
 }
 
 /// All columns of a model.
@@ -66,7 +138,7 @@ fn columns(config: &EngineConfig) -> Vec<Column> {
     let row = config.embedding_rows.bytes() as u64;
     let state = config.optimizer_state();
     let mut all: Vec<Column> = (0..config.max_hotness.len())
-        .map(|number| Column { number, rows: 0, bytes: 0, work: 0, width: 0 })
+        .map(|number| Column { number, shares: 1, ..Column::default() })
         .collect();
     for spec in specs {
         let (rows, dim) = (spec.rows as u64, spec.dim as u64);
@@ -76,7 +148,8 @@ fn columns(config: &EngineConfig) -> Vec<Column> {
         column.rows += rows;
         column.bytes += rows * dim * row + beside.sum::<u64>() * F32;
         let hotness = config.max_hotness[spec.column] as u64;
-        column.work += 3 * hotness * dim * row + 2 * dim * F32;
+        column.row_work += 3 * hotness * dim * row;
+        column.vector_work += 2 * dim * F32;
         column.width += dim;
     }
     all
@@ -93,28 +166,38 @@ pub fn place(
     memory: Option<u64>,
 ) -> Result<Placement, NoRoom> {
     let mut columns = columns(config);
-    columns.sort_by_key(|c| (std::cmp::Reverse((c.work, c.bytes)), c.number));
-    let mut owners = vec![0; columns.len()];
+    if config.split_rows && may_cut(config).is_ok() {
+        let mean = columns.iter().map(Column::work).sum::<u64>() / ranks as u64;
+        columns.iter_mut().for_each(|c| *c = c.part(c.shares(ranks, mean, memory)));
+    }
+    columns.sort_by_key(|c| (std::cmp::Reverse((c.work(), c.bytes)), c.number));
+    let mut owners = vec![Vec::new(); columns.len()];
     let mut loads = vec![Load::default(); ranks];
     let mut widths = vec![0; ranks];
     for column in &columns {
-        let Column { number, rows, bytes, work, width } = *column;
-        let fits = |load: &Load| memory.is_none_or(|most| load.bytes + bytes <= most);
-        let least = (0..ranks).filter(|&r| fits(&loads[r]));
-        let Some(rank) = least.min_by_key(|&r| (loads[r].work, loads[r].bytes, r)) else {
-            let memory = memory.unwrap_or(0);
-            return Err(NoRoom { column: number, bytes, ranks, memory });
-        };
-        owners[number] = rank;
-        widths[rank] += width;
-        let load = &mut loads[rank];
-        load.columns.push(number);
-        (load.rows, load.bytes, load.work) =
-            (load.rows + rows, load.bytes + bytes, load.work + work);
+        let Column { number, rows, bytes, width, shares, .. } = *column;
+        for _ in 0..shares {
+            let fits = |load: &Load| memory.is_none_or(|most| load.bytes + bytes <= most);
+            let least = (0..ranks).filter(|&r| fits(&loads[r]) && !owners[number].contains(&r));
+            let Some(rank) = least.min_by_key(|&r| (loads[r].work, loads[r].bytes, r)) else {
+                let memory = memory.unwrap_or(0);
+                return Err(NoRoom { column: number, bytes, ranks, memory });
+            };
+            owners[number].push(rank);
+            widths[rank] += width;
+            let load = &mut loads[rank];
+            load.columns.push(number);
+            if shares > 1 {
+                load.cut.push((number, shares));
+            }
+            (load.rows, load.bytes, load.work) =
+                (load.rows + rows, load.bytes + bytes, load.work + column.work());
+        }
     }
     let (batch, all): (usize, u64) = (config.max_batch, widths.iter().sum());
     for (rank, load) in loads.iter_mut().enumerate() {
         load.columns.sort_unstable();
+        load.cut.sort_unstable();
         let own = rows_of(rank, ranks, batch).len() as u64;
         let others = batch as u64 - own;
         // Its tables' vectors of others' samples, gradients of others' tables for its own.
@@ -124,6 +207,11 @@ pub fn place(
 }
 
 impl Placement {
+    /// What a rank has of a column's tables.
+    pub fn share(&self, column: usize, rank: usize) -> Option<Share> {
+        Share::of(&self.owners[column], rank)
+    }
+
     /// How much more the busiest rank moves than the mean.
     pub fn imbalance(&self) -> f64 {
         let works = self.loads.iter().map(|l| l.work);

@@ -94,13 +94,14 @@ pub struct Difference {
 const UNKNOWN: &str = "unknown";
 
 /// Facts that records state only where they are not so.
-const UNLESS_STATED: [(&str, &str); 10] = [
+const UNLESS_STATED: [(&str, &str); 11] = [
     ("resumed", "no"),
     ("micro_batch", "none"),
     ("fp32_interaction", "false"),
     ("last_part_only", "false"),
     ("ranks", "1"),
     ("sum_order", "rank"),
+    ("split_rows", "false"),
     ("tables_by_ranks", "false"),
     ("hashed", "none"),
     ("cached", "none"),

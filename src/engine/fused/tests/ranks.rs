@@ -6,7 +6,9 @@ use crate::{
     backend::StepContext,
     batch::Samples,
     comm::{Comm, CommError, threads},
-    engine::ranks::{RankedEngine, RanksConfig, SumOrder, dismiss, follow, lead, place, rows_of},
+    engine::ranks::{
+        Placement, RankedEngine, RanksConfig, SumOrder, dismiss, follow, lead, place, rows_of,
+    },
 };
 use std::{rc::Rc, thread, time::Duration};
 
@@ -200,6 +202,79 @@ fn by_rank_predictions_and_tables_have_the_bits_of_one() {
     }
 }
 
+/// Models whose rows several ranks may share.
+fn cuttable() -> Vec<ModelSpec> {
+    let dot = Interaction::Dot { self_interaction: true, pad_to: 8 };
+    vec![
+        dlrm(dot, Pooling::Sum),
+        dlrm(Interaction::Cat, Pooling::WeightedLearned),
+        deepfm(false, 0.5, DENSE),
+    ]
+}
+
+#[test]
+fn rows_that_ranks_share_are_those_of_one_rank() {
+    let shares = |config: &EngineConfig, ranks| {
+        let placement = place(config, ranks, None).unwrap();
+        placement.owners.iter().map(Vec::len).max().unwrap()
+    };
+    for (i, model) in cuttable().into_iter().enumerate() {
+        for (k, rule) in rules().into_iter().enumerate() {
+            let plain = config(model.clone(), rule, 1 + i % 2);
+            if plain.moves_all_rows() {
+                continue;
+            }
+            let config = EngineConfig { split_rows: true, ..plain.clone() };
+            let ranks = [4, 5, 7, 8][(i + k) % 4];
+            assert!(shares(&config, ranks) > 1 && shares(&plain, ranks) == 1);
+            let (start, one) = (alone(&plain, &[]), alone(&plain, &LENS[..1]));
+            let got = ranked(&config, ranks, &[]);
+            assert_eq!((&got.params, &got.state), (&start.params, &start.state));
+            near(&ranked(&config, ranks, &LENS[..1]), &one, 1e-4);
+            let got = ranked(&config, ranks, &LENS);
+            assert_eq!(got, ranked(&config, ranks, &LENS), "not reproducible");
+            near(&got, &alone(&plain, &LENS), 0.02);
+        }
+    }
+}
+
+#[test]
+fn shared_rows_are_rounded_by_the_numbers_that_they_have_in_the_table() {
+    let mut plain = config(cuttable().remove(0), OptimizerSpec::SGD, 1);
+    plain.embedding_rows = RowKind::Bf16;
+    let config = EngineConfig { split_rows: true, ..plain.clone() };
+    let (got, want) = (ranked(&config, 4, &LENS[..1]), alone(&plain, &LENS[..1]));
+    let tables = |seen: &Seen| -> Vec<u32> {
+        let all = config.model.params().into_iter().zip(seen.params.clone());
+        all.filter(|(p, _)| p.kind == ParamKind::Table).flat_map(|(_, bits)| bits).collect()
+    };
+    let (got, want) = (tables(&got), tables(&want));
+    // A sum in another order may fall to the other side of a draw.
+    let differ = got.iter().zip(&want).filter(|(a, b)| a != b).count();
+    assert!(50 * differ < want.len(), "{differ} of {}", want.len());
+}
+
+#[test]
+fn numbers_written_to_shared_rows_are_read_back() {
+    let model = dlrm(Interaction::Cat, Pooling::WeightedLearned);
+    let config = EngineConfig { split_rows: true, ..config(model, rules()[1], 1) };
+    on_ranks(&config, 5, InitSource::Philox { seed: 11 }, |e| {
+        for index in 0..e.params().len() {
+            let len = e.params()[index].len();
+            let values: Vec<f32> = (0..len).map(|i| (index * 1000 + i) as f32).collect();
+            // Parts that end within rows.
+            for first in (0..len).step_by(13) {
+                e.write_from(index, first, &values[first..len.min(first + 13)]).unwrap();
+            }
+            for first in 0..len {
+                let mut out = vec![0.0; 7.min(len - first)];
+                e.read_from(index, first, &mut out).unwrap();
+                assert_eq!(out, values[first..][..out.len()], "{index} from {first}");
+            }
+        }
+    });
+}
+
 /// Last layers of which the gradients are summed while those of others are computed.
 #[test]
 fn sums_that_are_under_way_are_those_of_one_rank() {
@@ -353,6 +428,9 @@ fn what_ranks_cannot_do_is_refused() {
     let by_batch = models().into_iter().find(|m| *m != by_running(m.clone())).unwrap();
     let by_batch = EngineConfig { model: by_batch, ..plain.clone() };
     assert!(refused(&by_batch, 2).contains("bn-batch-stats-in-eval"));
+    let mean = dlrm(Interaction::Cat, Pooling::Mean);
+    let cut = EngineConfig { split_rows: true, model: mean, ..plain.clone() };
+    assert!(refused(&cut, 2).contains("split_rows"));
     let tree = EngineConfig { sum_order: SumOrder::Tree, ..plain };
     assert!(refused(&tree, 3).contains("1, 2, 4, 8 or 16 ranks"));
 }
@@ -396,8 +474,19 @@ fn work_is_placed_evenly_and_memory_is_kept_to() {
     assert_eq!(bytes, ROWS.iter().sum::<usize>() as u64 * 6 * 4 * 2);
     config.max_hotness = vec![1, 9, 1];
     let (three, most) = (place(&config, 3, None).unwrap(), 20 * 6 * 8);
-    assert_eq!(three.owners[1], 0);
+    assert_eq!(three.owners[1], [0]);
     assert_eq!(place(&config, 3, Some(most)).unwrap().loads[0].columns, [1]);
     let refused = place(&config, 3, Some(most - 1)).unwrap_err();
     assert_eq!((refused.column, refused.bytes), (1, most));
+    // In two, where that is asked for: for want of memory, or for the work of its ids.
+    config.split_rows = true;
+    let cut = place(&config, 3, Some(most - 1)).unwrap();
+    assert!(cut.owners[1].len() > 1 && cut.loads.iter().all(|l| l.bytes < most));
+    config.max_hotness = vec![1, 90, 1];
+    let (whole, cut) = (EngineConfig { split_rows: false, ..config.clone() }, config);
+    let of = |config| place(config, 3, None).unwrap();
+    assert_eq!(of(&cut).owners[1].len(), 3);
+    assert!(of(&cut).imbalance() < 1.1 && of(&whole).imbalance() > 2.5);
+    let sent = |p: &Placement| p.loads.iter().map(|l| l.sent).sum::<u64>();
+    assert!(sent(&of(&cut)) > sent(&of(&whole)), "every share has pooled vectors");
 }

@@ -26,6 +26,17 @@ pub(super) fn keys() -> Vec<Key> {
              gives the same bits. `tree`: over 16 slices of the batch as a binary tree, so that 1, 2, 4, 8 \
              and 16 ranks give the same bits; layers then compute on slices, which costs speed",
         ),
+        split(
+            "comm.split_rows",
+            |_| true,
+            |w| w.comm.split_rows.then_some(true),
+            |w, on| w.comm.split_rows = on,
+        )
+        .or(false)
+        .says(
+            "Whether rows of a column that is more work than a rank's mean are dealt out to several \
+             ranks (docs/ranks.md). Sums of ids of one bag are then to rounding those of one rank",
+        ),
         key("comm.timeout_seconds", |w| Some(&mut w.comm.timeout_seconds))
             .or(None)
             .or_in_words("300")
