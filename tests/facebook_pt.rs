@@ -57,6 +57,7 @@ fn config() -> EngineConfig {
         ranks: 1,
         sum_order: Default::default(),
         split_rows: false,
+        replicate_small: false,
         tables_by_ranks: false,
         max_hotness: vec![3; 4],
         threads: 1,

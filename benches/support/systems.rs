@@ -132,6 +132,7 @@ impl System {
             ranks: 1,
             sum_order: Default::default(),
             split_rows: false,
+            replicate_small: false,
             tables_by_ranks: false,
             max_hotness: vec![self.hotness; self.model.tables().len()],
             threads,

@@ -11,6 +11,8 @@ use std::{
 };
 
 type Message = (What, Vec<u32>);
+/// The number of a transfer, what it is, what was sent and what is to come.
+type Begun = (u64, What, Vec<Parcel>, Vec<Parcel>);
 
 /// One of some ranks.
 pub struct Threads {
@@ -20,7 +22,7 @@ pub struct Threads {
     /// What came from each before it was waited for.
     early: RefCell<Vec<Vec<Message>>>,
     /// Transfers that have been begun.
-    flights: RefCell<Vec<(u64, What, Vec<Parcel>, Vec<Parcel>)>>,
+    flights: RefCell<Vec<Begun>>,
     begun: Cell<u64>,
     failure: Arc<Mutex<Option<(usize, String)>>>,
     hosts: RefCell<Vec<String>>,

@@ -157,6 +157,9 @@ pub struct EngineConfig {
     /// Whether rows of one table may be on several ranks ([`ranks::place`]).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub split_rows: bool,
+    /// Whether all ranks have small tables ([`ranks::place`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replicate_small: bool,
     /// Gradients of tables are as many times too large as there are ranks (quirk
     /// `fb.table-gradients-by-ranks`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

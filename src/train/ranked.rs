@@ -30,11 +30,17 @@ pub(super) fn check(
     if let Some(what) = refusal(config, ranks) {
         return Err(TrainError::Ranks(what.into()));
     }
-    fits(team, &placement(config, team)?.loads)
+    fits(team, &placement(workload, config, team)?.loads)
 }
 
-fn placement(config: &EngineConfig, team: &Team) -> Result<Placement, TrainError> {
-    place(config, team.members.len(), None).map_err(|e| TrainError::Ranks(e.to_string()))
+/// Where tables go: by what a step of training moves.
+fn placement(
+    workload: &Workload,
+    config: &EngineConfig,
+    team: &Team,
+) -> Result<Placement, TrainError> {
+    let config = EngineConfig { max_batch: workload.train.batch_size, ..config.clone() };
+    place(&config, team.members.len(), None).map_err(|e| TrainError::Ranks(e.to_string()))
 }
 
 /// Refuses tables that take more than the free memory of a host.
@@ -61,13 +67,24 @@ pub(super) fn engine(
     team: &Team,
     init: &mut Initializer,
 ) -> Result<(Box<dyn Engine>, String), TrainError> {
-    let placement = placement(config, team)?;
+    let placement = placement(workload, config, team)?;
     let of = |load: &Load| format!("{} ({})", load.columns.len(), shown(load.bytes));
-    let note = format!(
+    let mut note = format!(
         "columns whose tables each rank has, and their bytes: {}; the busiest moves {:.2} times the mean",
         placement.loads.iter().map(of).collect::<Vec<_>>().join(", "),
         placement.imbalance()
     );
+    let cut = placement.owners.iter().enumerate().filter(|(_, owners)| owners.len() > 1);
+    let cut: Vec<String> =
+        cut.map(|(c, owners)| format!("C{} / {}", c + 1, owners.len())).collect();
+    if !cut.is_empty() {
+        note += &format!("; rows dealt out: {}", cut.join(", "));
+    }
+    let everywhere = placement.everywhere.iter().map(|column| format!("C{}", column + 1));
+    let everywhere: Vec<String> = everywhere.collect();
+    if !everywhere.is_empty() {
+        note += &format!("; on all ranks: {}", everywhere.join(", "));
+    }
     let comm = Rc::clone(&team.comm);
     let engine = lead(comm, config, workload.comm.ranks(), placement, init)?;
     Ok((Box::new(engine), note))

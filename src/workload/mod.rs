@@ -82,6 +82,9 @@ pub struct CommSection {
     /// Whether rows of one table may be on several ranks.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub split_rows: bool,
+    /// Whether all ranks have small tables.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub replicate_small: bool,
     /// How long one rank waits for another, in seconds; `None` is five minutes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<f64>,

@@ -195,6 +195,7 @@ impl Workload {
             ranks: 1,
             sum_order: self.comm.sum,
             split_rows: self.comm.split_rows,
+            replicate_small: self.comm.replicate_small,
             tables_by_ranks: self.workload.quirks.contains(&Quirk::FbTableGradientsByRanks),
             max_hotness: schema.tables.iter().map(|t| t.max_hotness).collect(),
             threads: self.engine.threads,

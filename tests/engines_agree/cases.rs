@@ -326,6 +326,7 @@ pub fn config(
         ranks: 1,
         sum_order: Default::default(),
         split_rows: false,
+        replicate_small: false,
         tables_by_ranks: false,
         model,
         loss,

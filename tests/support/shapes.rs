@@ -109,6 +109,7 @@ pub fn config(model: ModelSpec, rule: OptimizerSpec, max_batch: usize) -> Engine
         ranks: 1,
         sum_order: Default::default(),
         split_rows: false,
+        replicate_small: false,
         tables_by_ranks: false,
         model,
         loss: LossSpec { kind: LossKind::Bce, clamp: 0.0, of_probability: false },

@@ -13,7 +13,7 @@ use crate::{
             scaling::{Cluster, Link, Way},
         },
     },
-    host::Size,
+    host::{Size, escape::visible},
     train::memory::shown,
     workload::Missing,
 };
@@ -164,6 +164,11 @@ pub(super) fn run(args: &PlanArgs) -> Result<Exit, Failure> {
     for (rank, load) in placement.loads.iter().enumerate() {
         outln!("{}", line(rank, load, &names));
     }
+    if !placement.everywhere.is_empty() {
+        let everywhere = placement.everywhere.iter();
+        let listed: Vec<String> = everywhere.map(|&c| visible(names[c]).to_string()).collect();
+        outln!("on all ranks: {}", listed.join(", "));
+    }
     outln!(
         "batch {}; the busiest rank moves {:.2} times the mean",
         thousands(w.train.batch_size as u64),
@@ -197,7 +202,7 @@ fn line(rank: usize, load: &Load, names: &[&str]) -> String {
     );
     let mut listed = String::new();
     for (i, &column) in load.columns.iter().enumerate() {
-        let mut name = crate::host::escape::visible(names[column]).to_string();
+        let mut name = visible(names[column]).to_string();
         if let Some((_, shares)) = load.cut.iter().find(|(cut, _)| *cut == column) {
             name += &format!("/{shares}");
         }
@@ -236,7 +241,7 @@ mod tests {
     #[test]
     fn messages_take_what_a_link_takes() {
         let loads = vec![Load { sent: 2_000_000, ..Load::default() }; 4];
-        let placement = Placement { owners: vec![], loads };
+        let placement = Placement { owners: vec![], everywhere: vec![], loads };
         let link = |bandwidth, us| link(Some(Size(bandwidth)), f64::from(us)).unwrap();
         // 2 MB at 1 GB/s, and twice 10 us; 2 * 3 / 4 of 4 MB, twice 10 us and a small message.
         let got = Messages::of(&placement, 4_000_000, link(1_000_000_000, 10));

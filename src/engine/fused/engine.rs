@@ -9,6 +9,7 @@ use super::{
     loss::Loss,
     micro_batch::{MicroBatches, Room},
     ranks::Ranks,
+    replicas::Replicas,
     samples::Checked,
     store::{Layout, Store},
 };
@@ -178,6 +179,8 @@ pub struct FusedEngine<B: Backend = Cpu> {
     /// Tensors of the optimizer's state.
     state: Vec<StateSpec>,
     pub(super) parts: MicroBatches<B>,
+    /// Small tables that all ranks have.
+    pub(super) replicas: Option<Replicas<B>>,
     pub(super) limits: BatchLimits,
     /// The batch as tables read it, where some stand in for others.
     pub(super) derived: Option<Derived>,
@@ -359,6 +362,8 @@ impl<B: Backend> FusedEngine<B> {
                 Network::DeepFm(DeepFm::new(&mut backend, &store.layout, m, loss, room)?)
             }
         };
+        let replicas = share.map(|share| Replicas::new(&mut backend, config, share));
+        let replicas = replicas.transpose()?.flatten();
         let parts = MicroBatches::new(&mut backend, config, store.layout.dense, ranks)?;
         let OptimizerConfig { clip_norm, .. } = config.optimizer;
         backend.begin(&StepControl {
@@ -374,6 +379,7 @@ impl<B: Backend> FusedEngine<B> {
             store,
             network,
             parts,
+            replicas,
             limits,
             derived,
             input,
@@ -397,6 +403,9 @@ impl<B: Backend> FusedEngine<B> {
         context: StepContext,
     ) -> std::result::Result<(), EngineError> {
         let start = StepStart { number: self.batches + 1, samples: samples.len(), context };
+        if self.replicas.is_some() {
+            return self.step_with_replicas(samples, start);
+        }
         let FusedEngine {
             backend,
             store,
@@ -430,7 +439,7 @@ impl<B: Backend> FusedEngine<B> {
     }
 
     /// Checks, clips and applies the gradients of the pass.
-    fn update(
+    pub(super) fn update(
         pass: &mut Pass<'_, B>,
         network: &Network<B>,
         ranks: Option<&Ranks>,

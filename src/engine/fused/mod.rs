@@ -20,6 +20,7 @@ mod pooled;
 mod projected;
 mod ranks;
 mod remainders;
+mod replicas;
 mod samples;
 mod store;
 mod sums;

@@ -217,16 +217,16 @@ impl Ranks {
     ) -> Result<()> {
         match range.len() {
             ..WORTH => Ok(()),
-            _ => self.sums.begin(backend, store, range),
+            _ => self.sums.begin(backend, &store.grads, range),
         }
     }
 
     /// Sums all gradients of dense parameters over all ranks.
     pub fn sum<B: Backend>(&mut self, backend: &mut B, store: &mut Store<B>) -> Result<()> {
         for rest in self.sums.rest(store.layout.dense) {
-            self.sums.begin(backend, store, rest)?;
+            self.sums.begin(backend, &store.grads, rest)?;
         }
-        self.sums.finish(backend, store)
+        self.sums.finish(backend, &mut store.grads)
     }
 
     /// Sums what ranks have counted of a step: losses, squares of tables' gradients; and whether one

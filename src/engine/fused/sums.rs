@@ -3,7 +3,7 @@
 //! Each rank sums a share of them, in an order that does not depend on who is first, and hands the
 //! sums out.
 
-use super::store::{ALIGN, Store};
+use super::store::ALIGN;
 use crate::{
     backend::{Backend, Result},
     comm::{self, Comm, Flight, Parcel, Patience, What},
@@ -62,11 +62,11 @@ impl Sums {
         Sums { comm, patience, order, begun: Vec::new(), room: Vec::new(), part: Vec::new() }
     }
 
-    /// Begins to sum gradients in this range of the store's, whole lines, which change no more.
+    /// Begins to sum gradients in this range of a buffer, whole lines, which change no more.
     pub fn begin<B: Backend>(
         &mut self,
         backend: &mut B,
-        store: &Store<B>,
+        grads: &B::Floats,
         range: Range<usize>,
     ) -> Result<()> {
         let (me, size) = (self.comm.rank(), self.comm.size());
@@ -76,7 +76,7 @@ impl Sums {
         for (parcel, to) in send.iter_mut().zip(receive.iter_mut()) {
             let theirs = share(&range, parcel.rank, size);
             parcel.words.resize(theirs.len(), 0);
-            backend.read(&store.grads, theirs.start, floats(&mut parcel.words))?;
+            backend.read(grads, theirs.start, floats(&mut parcel.words))?;
             to.words.resize(own, 0);
         }
         let flight = self.comm.begin(What::Gradients, send, receive)?;
@@ -99,17 +99,17 @@ impl Sums {
     }
 
     /// Waits for all that was begun: the sums take the place of the gradients.
-    pub fn finish<B: Backend>(&mut self, backend: &mut B, store: &mut Store<B>) -> Result<()> {
+    pub fn finish<B: Backend>(&mut self, backend: &mut B, grads: &mut B::Floats) -> Result<()> {
         let mut handed_out = Vec::with_capacity(self.begun.len());
         for sum in std::mem::take(&mut self.begun) {
-            handed_out.push(self.hand_out(backend, store, sum)?);
+            handed_out.push(self.hand_out(backend, grads, sum)?);
         }
         let size = self.comm.size();
         for Sum { range, flight } in handed_out {
             let (send, mut receive) = self.comm.finish(flight, self.patience)?;
             for parcel in receive.iter_mut() {
                 let start = share(&range, parcel.rank, size).start;
-                backend.write(&mut store.grads, start, floats(&mut parcel.words))?;
+                backend.write(grads, start, floats(&mut parcel.words))?;
             }
             self.room.push(Parcels { send, receive });
         }
@@ -120,7 +120,7 @@ impl Sums {
     fn hand_out<B: Backend>(
         &mut self,
         backend: &mut B,
-        store: &mut Store<B>,
+        grads: &mut B::Floats,
         Sum { range, flight }: Sum,
     ) -> Result<Sum> {
         let (me, size) = (self.comm.rank(), self.comm.size());
@@ -130,13 +130,13 @@ impl Sums {
         let part = &mut self.part;
         part.resize(size * n, 0.0);
         if n > 0 {
-            backend.read(&store.grads, own.start, &mut part[me * n..][..n])?;
+            backend.read(grads, own.start, &mut part[me * n..][..n])?;
             for parcel in receive.iter_mut() {
                 part[parcel.rank * n..][..n].copy_from_slice(floats(&mut parcel.words));
             }
             self.order.sum(part, n);
         }
-        backend.write(&mut store.grads, own.start, &part[..n])?;
+        backend.write(grads, own.start, &part[..n])?;
         for (parcel, from) in send.iter_mut().zip(receive.iter_mut()) {
             parcel.words.resize(n, 0);
             floats(&mut parcel.words).copy_from_slice(&part[..n]);

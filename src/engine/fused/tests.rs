@@ -128,6 +128,7 @@ fn config(model: ModelSpec, rule: OptimizerSpec, threads: usize) -> EngineConfig
         ranks: 1,
         sum_order: Default::default(),
         split_rows: false,
+        replicate_small: false,
         tables_by_ranks: false,
         max_hotness: vec![3; ROWS.len()],
         threads,

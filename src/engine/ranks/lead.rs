@@ -3,6 +3,7 @@
 use super::{
     Placement, RanksConfig, Share, SumOrder, TableShare,
     follow::{Setup, SetupInit},
+    is_everywhere,
     message::{Command, Cut, Numbers},
     refusal, rows_of,
 };
@@ -84,11 +85,12 @@ pub fn lead(
     let specs = config.model.table_specs();
     let owners = || specs.iter().map(|table| share.owners[table.column].clone());
     let (mut tables, mut weights) = (owners(), owners());
-    let home = |spec: &ParamSpec| match spec.kind {
+    let mut home = |spec: &ParamSpec| match spec.kind {
         ParamKind::Table => tables.next(),
         ParamKind::RowWeight => weights.next(),
         _ => None,
     };
+    let home = |spec: &ParamSpec| home(spec).filter(|owners| !is_everywhere(owners));
     let homes = inner.params().iter().map(home).collect();
     let limits = config.batch_limits();
     let dense = limits.dense;

@@ -1,11 +1,12 @@
 //! What rank 0 tells the others: a head of a fixed size, and maybe content behind it.
 
-use super::{Share, rows_of};
+use super::{Share, is_everywhere, rows_of};
 use crate::{
     backend::StepContext,
     batch::{Bags, Batch},
     engine::TensorId,
 };
+use std::ops::Range;
 
 /// Words of a head.
 pub(super) const HEAD: usize = 12;
@@ -121,50 +122,54 @@ pub(super) struct Cut<'a> {
 }
 
 impl Cut<'_> {
-    /// What the rank has of each column's tables.
-    fn shares(&self) -> impl Iterator<Item = Option<Share>> + use<'_> {
-        self.owners.iter().map(|owners| Share::of(owners, self.rank))
+    /// Which ids of each column the rank needs.
+    fn parts(&self) -> impl Iterator<Item = Part> + use<'_> {
+        self.owners.iter().map(|owners| match Share::of(owners, self.rank) {
+            _ if is_everywhere(owners) => Part::Samples,
+            None => Part::None,
+            Some(share) if share.is_cut() => Part::Rows(share),
+            Some(_) => Part::All,
+        })
     }
 
     /// Writes a rank's part of a batch as words: samples, ids of each of its columns; labels and dense
-    /// features of its samples; offsets (unless each bag has one id) and ids of its columns, those of
-    /// rows that it has.
+    /// features of its samples; offsets (unless each bag has one id) and ids of its columns.
     pub fn pack(&self, batch: &Batch, words: &mut Vec<u32>) {
         let own = rows_of(self.rank, self.ranks, batch.len);
         words.clear();
         words.push(batch.len as u32);
-        let columns = || batch.bags.iter().zip(self.shares()).filter_map(|(b, s)| Some((b, s?)));
-        for (bags, share) in columns() {
-            words.extend(match share.is_cut() {
-                true => [bags.indices.iter().filter(|id| share.has(**id)).count() as u32, 0],
-                false => [bags.indices.len() as u32, bags.is_one_hot().into()],
+        let columns = || batch.bags.iter().zip(self.parts()).filter(|(_, p)| *p != Part::None);
+        for (bags, part) in columns() {
+            words.extend(match part {
+                Part::All => [bags.indices.len() as u32, bags.is_one_hot().into()],
+                part => [part.count(bags, &own) as u32, 0],
             });
         }
         words.extend(batch.labels[own.clone()].iter().map(|x| x.to_bits()));
         let dense = &batch.dense[own.start * self.dense..own.end * self.dense];
         words.extend(dense.iter().map(|x| x.to_bits()));
-        for (bags, share) in columns() {
-            if share.is_cut() {
-                let mut ids = 0;
-                words.push(0);
-                words.extend((0..batch.len).map(|b| {
-                    ids += bags.bag(b).iter().filter(|id| share.has(**id)).count() as u32;
-                    ids
-                }));
-                words.extend(bags.indices.iter().filter(|id| share.has(**id)));
+        for (bags, part) in columns() {
+            if part == Part::All {
+                if !bags.is_one_hot() {
+                    words.extend_from_slice(&bags.offsets);
+                }
+                words.extend_from_slice(&bags.indices);
                 continue;
             }
-            if !bags.is_one_hot() {
-                words.extend_from_slice(&bags.offsets);
-            }
-            words.extend_from_slice(&bags.indices);
+            let mut ids = 0;
+            words.push(0);
+            words.extend((0..batch.len).map(|b| {
+                ids += part.of(bags, b, &own).count() as u32;
+                ids
+            }));
+            words.extend((0..batch.len).flat_map(|b| part.of(bags, b, &own)));
         }
     }
 
     /// The batch of such words: what they do not have is zero, and bags of other ranks' columns are
     /// empty.
     pub fn unpack(&self, words: &[u32], batch: &mut Batch) {
-        let columns = self.shares().flatten().count();
+        let columns = self.parts().filter(|part| *part != Part::None).count();
         let len = words[0] as usize;
         let own = rows_of(self.rank, self.ranks, len);
         let (heads, mut rest) = words[1..].split_at(2 * columns);
@@ -184,10 +189,10 @@ impl Cut<'_> {
         fill(&mut batch.labels, 1, take(own.len()));
         fill(&mut batch.dense, self.dense, take(own.len() * self.dense));
         batch.bags.resize_with(self.owners.len(), Bags::default);
-        for (bags, share) in batch.bags.iter_mut().zip(self.shares()) {
+        for (bags, part) in batch.bags.iter_mut().zip(self.parts()) {
             empty(bags);
-            let head = if share.is_some() { heads.next() } else { None };
-            let (Some(&[ids, one_hot]), Some(share)) = (head, share) else {
+            let head = if part == Part::None { None } else { heads.next() };
+            let Some(&[ids, one_hot]) = head else {
                 bags.offsets.resize(len + 1, 0);
                 continue;
             };
@@ -196,9 +201,7 @@ impl Cut<'_> {
                 _ => bags.offsets.extend(0..=len as u32),
             }
             bags.indices.extend_from_slice(take(ids as usize));
-            if share.is_cut() {
-                slots(bags, share);
-            }
+            part.stand(bags);
         }
     }
 
@@ -210,21 +213,65 @@ impl Cut<'_> {
             to.extend_from_slice(from);
         }
         to.bags.resize_with(self.owners.len(), Bags::default);
-        for ((to, from), share) in to.bags.iter_mut().zip(&batch.bags).zip(self.shares()) {
+        let own = rows_of(self.rank, self.ranks, batch.len);
+        for ((to, from), part) in to.bags.iter_mut().zip(&batch.bags).zip(self.parts()) {
             empty(to);
-            match share {
-                Some(share) if share.is_cut() => {
-                    to.offsets.push(0);
-                    let own = |id: &u32| share.has(*id);
-                    (0..batch.len).for_each(|b| to.push(from.bag(b).iter().copied().filter(own)));
-                    slots(to, share);
-                }
-                Some(_) => {
-                    to.indices.extend_from_slice(&from.indices);
-                    to.offsets.extend_from_slice(&from.offsets);
-                }
-                None => to.offsets.resize(batch.len + 1, 0),
+            if part == Part::All {
+                to.indices.extend_from_slice(&from.indices);
+                to.offsets.extend_from_slice(&from.offsets);
+                continue;
             }
+            to.offsets.push(0);
+            (0..batch.len).for_each(|b| to.push(part.of(from, b, &own)));
+            part.stand(to);
+        }
+    }
+}
+
+/// Ids of a column that a rank needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// None: other ranks have its tables.
+    None,
+    /// All: it has all rows.
+    All,
+    /// Those of rows that it has.
+    Rows(Share),
+    /// Those of its own samples: all ranks have its tables.
+    Samples,
+}
+
+impl Part {
+    /// Those of sample `b`, if `own` are the rank's samples.
+    fn of<'a>(
+        self,
+        bags: &'a Bags,
+        b: usize,
+        own: &Range<usize>,
+    ) -> impl Iterator<Item = u32> + use<'a> {
+        let any = match self {
+            Part::None => false,
+            Part::All | Part::Rows(_) => true,
+            Part::Samples => own.contains(&b),
+        };
+        let bag = if any { bags.bag(b) } else { &[] };
+        bag.iter().copied().filter(move |&id| match self {
+            Part::Rows(share) => share.has(id),
+            _ => true,
+        })
+    }
+
+    /// How many there are.
+    fn count(self, bags: &Bags, own: &Range<usize>) -> usize {
+        (0..bags.offsets.len() - 1).map(|b| self.of(bags, b, own).count()).sum()
+    }
+
+    /// From ids to the rows that stand for them where not all rows are.
+    fn stand(self, bags: &mut Bags) {
+        if let Part::Rows(share) = self {
+            let Bags { indices, ids, .. } = bags;
+            ids.extend_from_slice(indices);
+            indices.iter_mut().for_each(|id| *id = share.slot(*id));
         }
     }
 }
@@ -233,13 +280,6 @@ impl Cut<'_> {
 fn empty(bags: &mut Bags) {
     bags.clear();
     bags.offsets.clear();
-}
-
-/// From ids to the rows that stand for them here.
-fn slots(bags: &mut Bags, share: Share) {
-    let Bags { indices, ids, .. } = bags;
-    ids.extend_from_slice(indices);
-    indices.iter_mut().for_each(|id| *id = share.slot(*id));
 }
 
 #[cfg(test)]
@@ -302,16 +342,26 @@ mod tests {
         }
     }
     #[test]
-    fn rows_that_ranks_share_come_to_the_rank_that_has_them() {
+    fn ids_come_to_the_rank_that_needs_them() {
         let column = Bags::new(vec![4, 5, 6, 4, 9], vec![0, 2, 2, 5]);
         let batch = Batch { len: 3, dense: vec![], bags: vec![column], labels: vec![0.0; 3] };
         let owners = [vec![2, 0]];
         let even = Bags { ids: vec![4, 6, 4], ..Bags::new(vec![2, 3, 2], vec![0, 1, 1, 3]) };
         let odd = Bags { ids: vec![5, 9], ..Bags::new(vec![2, 4], vec![0, 1, 1, 2]) };
         let none = Bags::new(vec![], vec![0; 4]);
+        let first = Bags::new(vec![4, 5], vec![0, 2, 2, 2]);
+        let last = Bags::new(vec![6, 4, 9], vec![0, 0, 0, 3]);
         let (mut words, mut got, mut taken) = (Vec::new(), Batch::default(), Batch::default());
-        for (rank, want) in [(2, even), (0, odd), (1, none)] {
-            let cut = Cut { rank, ranks: 3, owners: &owners, dense: 0 };
+        let everywhere = [vec![]];
+        for (rank, owners, want) in [
+            (2, &owners, even),
+            (0, &owners, odd),
+            (1, &owners, none.clone()),
+            (0, &everywhere, first),
+            (1, &everywhere, none),
+            (2, &everywhere, last),
+        ] {
+            let cut = Cut { rank, ranks: 3, owners, dense: 0 };
             cut.pack(&batch, &mut words);
             cut.unpack(&words, &mut got);
             cut.take(&batch, &mut taken);

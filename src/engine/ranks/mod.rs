@@ -22,7 +22,7 @@ use std::{ops::Range, rc::Rc, time::Duration};
 
 pub use follow::follow;
 pub use lead::{RankedEngine, dismiss, lead};
-pub use place::{Load, Placement, may_cut, place};
+pub use place::{Load, Placement, is_everywhere, place};
 pub use share::Share;
 
 /// Slices of a batch whose gradients are summed as a tree; more ranks than that cannot share them.
@@ -122,10 +122,10 @@ pub fn refusal(config: &EngineConfig, ranks: usize) -> Option<&'static str> {
     if config.hashed.is_some() || config.cached.is_some() {
         return Some("embedding.store: with several ranks tables are \"resident\"");
     }
-    if config.split_rows && ranks > 1 {
-        if let Err(why) = may_cut(config) {
-            return Some(why);
-        }
+    if ranks > 1
+        && let Some(why) = place::refusal(config)
+    {
+        return Some(why);
     }
     if config.last_part_only {
         return Some("workload.quirks: fb.grad-accum-drops is a quirk of one rank");

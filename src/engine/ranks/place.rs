@@ -7,12 +7,15 @@
 //!
 //! Where it is asked for, rows of a column that is more work than a rank's mean, or more bytes than
 //! one may take, are dealt out to several ([`Share`]): to twice as many, and again, until a share is
-//! half the mean or doubling saves little, since every share has pooled vectors of its own.
+//! half the mean or doubling saves little, since every share has pooled vectors of its own. And where
+//! it is asked for, all ranks have small tables, for which sums of gradients by row are less to send
+//! than vectors.
 
-use super::{Share, rows_of};
+use super::{Share, SumOrder, rows_of};
 use crate::{
     engine::EngineConfig,
     model::{ModelSpec, Pooling, Trick},
+    optim::LossScaleSpec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -37,8 +40,12 @@ pub struct Load {
 /// Tables and ranks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
-    /// The ranks that have each categorical column's tables: if several, rows are dealt out to them.
+    /// The ranks that have each categorical column's tables: if several, rows are dealt out to them; if
+    /// none, all ranks have them.
     pub owners: Vec<Vec<usize>>,
+    /// Columns whose tables all ranks have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub everywhere: Vec<usize>,
     /// One entry a rank.
     pub loads: Vec<Load>,
 }
@@ -70,6 +77,8 @@ struct Column {
     vector_work: u64,
     /// Elements of its pooled vectors.
     width: u64,
+    /// How many they are.
+    tables: u64,
     /// Ranks that have a part of its rows each.
     shares: usize,
 }
@@ -77,6 +86,23 @@ struct Column {
 impl Column {
     fn work(&self) -> u64 {
         self.row_work + self.vector_work
+    }
+
+    /// Whether sums of gradients by row are at most half of what its vectors and their gradients are
+    /// that a rank would send.
+    fn is_small(&self, batch: usize, ranks: usize) -> bool {
+        ranks > 1 && 2 * ranks as u64 * self.rows_of_one() <= batch as u64
+    }
+
+    /// Rows of one of its tables, of which all have as many.
+    fn rows_of_one(&self) -> u64 {
+        self.rows / self.tables
+    }
+
+    /// Bytes that a rank sends to have its gradients summed by row, if all ranks have it.
+    fn sums(&self, ranks: usize) -> u64 {
+        let all = 4 * self.rows_of_one() * (self.width + 1);
+        2 * all * (ranks as u64 - 1) / ranks as u64
     }
 
     /// A part of its rows, as many as each of `shares` ranks has at most.
@@ -95,7 +121,7 @@ impl Column {
             let (now, next) = (self.part(shares), self.part((2 * shares).min(most)));
             let full = memory.is_some_and(|memory| now.bytes > memory);
             let saves = 4 * next.work() <= 3 * now.work();
-            if !full && !(busy && 2 * now.work() > mean && saves) {
+            if !(full || busy && 2 * now.work() > mean && saves) {
                 break;
             }
             shares = next.shares;
@@ -104,31 +130,54 @@ impl Column {
     }
 }
 
-/// Whether rows of a table may be on several ranks, and why not.
-///
-/// # Errors
-/// What keeps them together.
-pub fn may_cut(config: &EngineConfig) -> Result<(), &'static str> {
-    let (mean, derived) = match &config.model {
-        ModelSpec::Dlrm(m) => (m.pooling == Pooling::Mean, m.trick != Trick::None),
-        ModelSpec::DeepFm(_) => (false, false),
+/// Whether the tables of a column are on all ranks.
+pub fn is_everywhere(owners: &[usize]) -> bool {
+    owners.is_empty()
+}
+
+/// What keeps this model's tables from being anything but whole, at one rank each, where more is
+/// asked for.
+pub(super) fn refusal(config: &EngineConfig) -> Option<&'static str> {
+    let EngineConfig { split_rows, replicate_small, .. } = *config;
+    let (pooling, derived) = match &config.model {
+        ModelSpec::Dlrm(m) => (m.pooling, m.trick != Trick::None),
+        ModelSpec::DeepFm(_) => (Pooling::Sum, false),
     };
-    if mean {
-        return Err(
-            "comm.split_rows: model.pooling = \"mean\" divides by the ids of whole bags; leave it out",
-        );
+    if !split_rows && !replicate_small {
+        return None;
     }
     if derived {
-        return Err(
-            "comm.split_rows: model.trick has tables whose rows are not a column's ids; leave it out",
+        return Some(
+            "comm.split_rows and comm.replicate_small: model.trick has tables whose rows are not a column's ids; leave them out",
         );
     }
     if config.moves_all_rows() {
-        return Err(
-            "comm.split_rows: optimizer.rows = \"dense\" or model.embedding_l2 moves all rows in each step, by their numbers; leave it out",
+        return Some(
+            "comm.split_rows and comm.replicate_small: optimizer.rows = \"dense\" or model.embedding_l2 moves all rows in each step; leave them out",
         );
     }
-    Ok(())
+    if split_rows && pooling == Pooling::Mean {
+        return Some(
+            "comm.split_rows: model.pooling = \"mean\" divides by the ids of whole bags; leave it out",
+        );
+    }
+    if replicate_small && pooling == Pooling::WeightedLearned {
+        return Some(
+            "comm.replicate_small: weights of rows are learned at one rank; leave it out, or take another model.pooling",
+        );
+    }
+    let scaled = config.loss_scale != LossScaleSpec::Off;
+    if replicate_small && (scaled || config.optimizer.clip_norm.is_some()) {
+        return Some(
+            "comm.replicate_small: optimizer.clip_norm and loss scaling judge gradients where they are summed; leave it out",
+        );
+    }
+    if replicate_small && config.sum_order == SumOrder::Tree {
+        return Some(
+            "comm.replicate_small: with comm.sum = \"tree\" tables have the bits of one rank, and sums by row do not; leave one out",
+        );
+    }
+    None
 }
 
 /// All columns of a model.
@@ -151,6 +200,7 @@ fn columns(config: &EngineConfig) -> Vec<Column> {
         column.row_work += 3 * hotness * dim * row;
         column.vector_work += 2 * dim * F32;
         column.width += dim;
+        column.tables += 1;
     }
     all
 }
@@ -166,13 +216,29 @@ pub fn place(
     memory: Option<u64>,
 ) -> Result<Placement, NoRoom> {
     let mut columns = columns(config);
-    if config.split_rows && may_cut(config).is_ok() {
+    let everywhere: Vec<usize> = columns
+        .iter()
+        .filter(|column| config.replicate_small && column.is_small(config.max_batch, ranks))
+        .map(|column| column.number)
+        .collect();
+    let mut on_all = Load::default();
+    columns.retain(|column| {
+        let placed = !everywhere.contains(&column.number);
+        if !placed {
+            on_all.rows += column.rows;
+            on_all.bytes += column.bytes;
+            on_all.work += column.work().div_ceil(ranks as u64);
+            on_all.sent += column.sums(ranks);
+        }
+        placed
+    });
+    if config.split_rows {
         let mean = columns.iter().map(Column::work).sum::<u64>() / ranks as u64;
         columns.iter_mut().for_each(|c| *c = c.part(c.shares(ranks, mean, memory)));
     }
     columns.sort_by_key(|c| (std::cmp::Reverse((c.work(), c.bytes)), c.number));
-    let mut owners = vec![Vec::new(); columns.len()];
-    let mut loads = vec![Load::default(); ranks];
+    let mut owners = vec![Vec::new(); config.max_hotness.len()];
+    let mut loads = vec![on_all; ranks];
     let mut widths = vec![0; ranks];
     for column in &columns {
         let Column { number, rows, bytes, width, shares, .. } = *column;
@@ -201,9 +267,9 @@ pub fn place(
         let own = rows_of(rank, ranks, batch).len() as u64;
         let others = batch as u64 - own;
         // Its tables' vectors of others' samples, gradients of others' tables for its own.
-        load.sent = 4 * (widths[rank] * others + (all - widths[rank]) * own);
+        load.sent += 4 * (widths[rank] * others + (all - widths[rank]) * own);
     }
-    Ok(Placement { owners, loads })
+    Ok(Placement { owners, everywhere, loads })
 }
 
 impl Placement {

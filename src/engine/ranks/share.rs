@@ -3,6 +3,7 @@
 //! Rows are dealt out in turn, so that ids that are frequent because they are low (as after a sort by
 //! frequency) do not all come to one rank.
 
+use super::is_everywhere;
 use std::ops::Range;
 
 /// The rows of a table whose number, divided by that of ranks that share it, leaves this rest.
@@ -18,6 +19,9 @@ impl Share {
 
     /// That of `rank` among the ranks that a column's tables are dealt out to; `None` if it has none.
     pub fn of(owners: &[usize], rank: usize) -> Option<Self> {
+        if is_everywhere(owners) {
+            return Some(Share::WHOLE);
+        }
         let rest = owners.iter().position(|&owner| owner == rank)?;
         Some(Share { rest, of: owners.len() })
     }

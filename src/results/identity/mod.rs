@@ -94,7 +94,7 @@ pub struct Difference {
 const UNKNOWN: &str = "unknown";
 
 /// Facts that records state only where they are not so.
-const UNLESS_STATED: [(&str, &str); 11] = [
+const UNLESS_STATED: [(&str, &str); 12] = [
     ("resumed", "no"),
     ("micro_batch", "none"),
     ("fp32_interaction", "false"),
@@ -102,6 +102,7 @@ const UNLESS_STATED: [(&str, &str); 11] = [
     ("ranks", "1"),
     ("sum_order", "rank"),
     ("split_rows", "false"),
+    ("replicate_small", "false"),
     ("tables_by_ranks", "false"),
     ("hashed", "none"),
     ("cached", "none"),

@@ -275,6 +275,61 @@ fn numbers_written_to_shared_rows_are_read_back() {
     });
 }
 
+#[test]
+fn small_tables_that_all_ranks_have_are_those_of_one_rank() {
+    let mut models = cuttable();
+    models.remove(1);
+    models.push(dlrm(Interaction::Cat, Pooling::Mean));
+    for (i, model) in models.into_iter().enumerate() {
+        for (k, rule) in rules().into_iter().enumerate() {
+            let plain = config(model.clone(), rule, 1 + i % 2);
+            if plain.moves_all_rows() {
+                continue;
+            }
+            let ranks = [2, 3, 4][(i + k) % 3];
+            // With rows that ranks share beside them, where they may.
+            let split_rows = k % 2 == 0 && i < 2;
+            let config = EngineConfig { replicate_small: true, split_rows, ..plain.clone() };
+            let everywhere = place(&config, ranks, None).unwrap().everywhere;
+            assert_eq!(everywhere, if ranks == 2 { vec![0, 2] } else { vec![2] });
+            let (start, one) = (alone(&plain, &[]), alone(&plain, &LENS[..1]));
+            let got = ranked(&config, ranks, &[]);
+            assert_eq!((&got.params, &got.state), (&start.params, &start.state));
+            assert_eq!(got.before, start.before);
+            near(&ranked(&config, ranks, &LENS[..1]), &one, 1e-4);
+            let got = ranked(&config, ranks, &LENS);
+            assert_eq!(got, ranked(&config, ranks, &LENS), "not reproducible");
+            near(&got, &alone(&plain, &LENS), 0.02);
+        }
+    }
+}
+
+#[test]
+fn every_rank_has_the_same_copy_of_small_tables() {
+    let model = dlrm(Interaction::Cat, Pooling::Sum);
+    let mut config = EngineConfig { replicate_small: true, ..config(model, rules()[1], 1) };
+    config.embedding_rows = RowKind::Bf16;
+    // Predictions of samples that each rank computes with its own copy.
+    let twice = |b: &Batch| {
+        let mut b = b.clone();
+        for bags in &mut b.bags {
+            let (ids, ends) = (bags.indices.clone(), bags.offsets[1..].to_vec());
+            bags.offsets.extend(ends.iter().map(|end| end + ids.len() as u32));
+            bags.indices.extend(ids);
+        }
+        (b.dense, b.labels) = (b.dense.repeat(2), b.labels.repeat(2));
+        b.len *= 2;
+        b
+    };
+    on_ranks(&config, 2, InitSource::Philox { seed: 11 }, |e| {
+        seen(e, &config.model, &LENS);
+        let b = twice(&batch(&config.model, 5, 20));
+        let mut out = vec![0.0; 40];
+        e.predict(&b, &mut out).unwrap();
+        assert_eq!(bits(&out[..20]), bits(&out[20..]));
+    });
+}
+
 /// Last layers of which the gradients are summed while those of others are computed.
 #[test]
 fn sums_that_are_under_way_are_those_of_one_rank() {
@@ -431,6 +486,12 @@ fn what_ranks_cannot_do_is_refused() {
     let mean = dlrm(Interaction::Cat, Pooling::Mean);
     let cut = EngineConfig { split_rows: true, model: mean, ..plain.clone() };
     assert!(refused(&cut, 2).contains("split_rows"));
+    let scale = LossScaleSpec::Dynamic { initial: 65_536.0, growth_steps: 2 };
+    let small = EngineConfig { replicate_small: true, ..plain.clone() };
+    let scaled = EngineConfig { loss_scale: scale, ..small.clone() };
+    assert!(refused(&scaled, 2).contains("loss scaling"));
+    let slices = EngineConfig { sum_order: SumOrder::Tree, ..small };
+    assert!(refused(&slices, 2).contains("replicate_small"));
     let tree = EngineConfig { sum_order: SumOrder::Tree, ..plain };
     assert!(refused(&tree, 3).contains("1, 2, 4, 8 or 16 ranks"));
 }

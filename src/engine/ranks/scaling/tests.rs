@@ -17,7 +17,7 @@ fn cluster() -> Cluster {
 
 fn placement(works: &[u64], sent: u64) -> Placement {
     let load = |work: &u64| Load { work: *work, bytes: 10 * work, sent, ..Load::default() };
-    Placement { owners: vec![], loads: works.iter().map(load).collect() }
+    Placement { owners: vec![], everywhere: vec![], loads: works.iter().map(load).collect() }
 }
 
 const WORK: Work =

@@ -37,6 +37,18 @@ pub(super) fn keys() -> Vec<Key> {
             "Whether rows of a column that is more work than a rank's mean are dealt out to several \
              ranks (docs/ranks.md). Sums of ids of one bag are then to rounding those of one rank",
         ),
+        split(
+            "comm.replicate_small",
+            |_| true,
+            |w| w.comm.replicate_small.then_some(true),
+            |w, on| w.comm.replicate_small = on,
+        )
+        .or(false)
+        .says(
+            "Whether all ranks have the tables of columns with few rows, at most half as many as a \
+             rank has samples of a batch (docs/ranks.md): their gradients are summed by row, and no \
+             vectors are sent. Tables are then to rounding those of one rank",
+        ),
         key("comm.timeout_seconds", |w| Some(&mut w.comm.timeout_seconds))
             .or(None)
             .or_in_words("300")
