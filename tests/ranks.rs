@@ -199,7 +199,7 @@ fn tables_on_some_or_on_all_ranks_come_to_the_model_of_one() {
             let args = [&RUN[..], &more].concat();
             let output = end(home.command(ranks, dir.path(), &args).spawn().unwrap());
             assert!(output.status.success(), "{}", text(&output));
-            let notes = record(dir.path())["notes"].to_string();
+            let notes = record(dir.path()).to_string();
             assert_eq!(notes.contains("on all ranks: C2, C3"), ranks == 3, "{notes}");
             let got = tensors(dir.path());
             let Some(one) = &one else {
