@@ -78,7 +78,8 @@ pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&st
                 None => format!("{} samples/s while training", rounded(t.training)),
             },
         );
-        row("", format!("{} samples/s end to end, evaluation included", rounded(t.end_to_end)));
+        let judged = if record.evaluations.is_empty() { "" } else { ", evaluation included" };
+        row("", format!("{} samples/s end to end{judged}", rounded(t.end_to_end)));
         if let Some(jump) = &t.jump {
             row("", jump.to_string());
         }
