@@ -81,6 +81,24 @@ impl Isa {
     }
 }
 
+/// Does a piece of work compiled for AVX2 where the machine has it; with the same result, so long as
+/// the work computes nothing that depends on an instruction set. It is inlined if all that it calls
+/// is.
+pub fn wide<R>(work: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2")]
+        fn avx2<R>(work: impl FnOnce() -> R) -> R {
+            work()
+        }
+        if Isa::Avx2.available() {
+            // SAFETY: the machine has it.
+            return unsafe { avx2(work) };
+        }
+    }
+    work()
+}
+
 /// Why an instruction set cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IsaError {

@@ -19,7 +19,7 @@ pub(crate) mod protobuf;
 mod size;
 pub(crate) mod text;
 
-pub use isa::Isa;
+pub use isa::{Isa, wide};
 pub(crate) use mapped::MappedFile;
 pub(crate) use prefetch::{prefetch, prefetch_row};
 pub use size::Size;

@@ -4,7 +4,7 @@ use super::{
     DlrmSpec, EmbeddingInit, MlpInit, ModelSpec, ParamKind, ParamSpec, Part, TableSpec, Trick,
 };
 use crate::{
-    host::pool::Pool,
+    host::{pool::Pool, wide},
     random::{
         numpy::RandomState,
         philox::{Philox, Stream, unit_f32},
@@ -335,7 +335,7 @@ impl Draw {
             Distribution::Constant(c) => out.fill(c),
             Distribution::Uniform { low, high } => {
                 let (low, width) = (low as f32, (high - low) as f32);
-                words.fill_with(position, out, |w| low + width * unit_f32(w));
+                wide(|| words.fill_with(position, out, |w| low + width * unit_f32(w)));
             }
             Distribution::Normal { std } => {
                 standard_normals(words, position, out);

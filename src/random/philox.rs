@@ -158,10 +158,8 @@ impl Philox {
         let mut groups = out.chunks_exact_mut(4 * LANES);
         for group in &mut groups {
             let words = self.lanes(at);
-            for (lane, block) in group.chunks_exact_mut(4).enumerate() {
-                for (o, w) in block.iter_mut().zip(&words) {
-                    *o = f(w[lane]);
-                }
+            for (i, o) in group.iter_mut().enumerate() {
+                *o = f(words[i % 4][i / 4] as u32);
             }
             at = at.wrapping_add(LANES as u64);
         }
@@ -174,23 +172,26 @@ impl Philox {
     }
 
     /// [`LANES`] blocks at once, word by word, written so that the compiler keeps each word in
-    /// vector registers.
+    /// vector registers. Words are in the lower halves of 64 bits, what lies above is left as it
+    /// comes: rounds then need no narrowing and widening.
     #[inline(always)]
-    fn lanes(&self, position: u64) -> [[u32; LANES]; 4] {
-        let (mut c0, mut c1) = ([0u32; LANES], [0u32; LANES]);
-        for (lane, (lo, hi)) in c0.iter_mut().zip(&mut c1).enumerate() {
-            [*lo, *hi] = split(position.wrapping_add(lane as u64));
+    fn lanes(&self, position: u64) -> [[u64; LANES]; 4] {
+        let wide = |x: u32| [u64::from(x); LANES];
+        let (mut c0, mut c1, mut c2, mut c3) =
+            (wide(0), wide(0), wide(self.high[0]), wide(self.high[1]));
+        for lane in 0..LANES {
+            let at = position.wrapping_add(lane as u64);
+            (c0[lane], c1[lane]) = (at, at >> 32);
         }
-        let (mut c2, mut c3) = ([self.high[0]; LANES], [self.high[1]; LANES]);
         let mut k = self.key;
         for _ in 0..ROUNDS {
-            for (((c0, c1), c2), c3) in c0.iter_mut().zip(&mut c1).zip(&mut c2).zip(&mut c3) {
-                let p0 = u64::from(MULTIPLIERS[0]) * u64::from(*c0);
-                let p1 = u64::from(MULTIPLIERS[1]) * u64::from(*c2);
-                *c0 = (p1 >> 32) as u32 ^ *c1 ^ k[0];
-                *c1 = p1 as u32;
-                *c2 = (p0 >> 32) as u32 ^ *c3 ^ k[1];
-                *c3 = p0 as u32;
+            for lane in 0..LANES {
+                let p0 = u64::from(MULTIPLIERS[0]) * u64::from(c0[lane] as u32);
+                let p1 = u64::from(MULTIPLIERS[1]) * u64::from(c2[lane] as u32);
+                c0[lane] = p1 >> 32 ^ c1[lane] ^ u64::from(k[0]);
+                c1[lane] = p1;
+                c2[lane] = p0 >> 32 ^ c3[lane] ^ u64::from(k[1]);
+                c3[lane] = p0;
             }
             k = [k[0].wrapping_add(WEYL[0]), k[1].wrapping_add(WEYL[1])];
         }
