@@ -5,6 +5,7 @@
 //! what to whom follows from the model and the batch, so both ends know sizes beforehand; all else
 //! (exchanges, sums, gathers) is made of it, and so is bitwise the same over every library.
 
+mod first;
 pub mod links;
 mod mpi;
 mod norms;
@@ -12,6 +13,7 @@ mod team;
 #[cfg(test)]
 pub(crate) mod threads;
 
+pub use first::first;
 pub use mpi::{Launcher, Mpi, MpiError, launched};
 pub use norms::NormRanks;
 pub use team::{Member, Team};
@@ -54,6 +56,12 @@ pub enum What {
     Trial,
     /// Statistics of a batch normalisation, and sums of its backward pass.
     Norms,
+    /// Parameters that a server hands out.
+    Pulled,
+    /// What has come of gradients that a server was sent.
+    Applied,
+    /// The end of a worker's step.
+    StepEnd,
 }
 
 impl What {
@@ -72,6 +80,9 @@ impl What {
             What::Greeting => "a greeting",
             What::Trial => "a message that is timed",
             What::Norms => "sums of a batch normalisation",
+            What::Pulled => "pulled parameters",
+            What::Applied => "the receipt of gradients",
+            What::StepEnd => "the end of a step",
         }
     }
 }
@@ -200,6 +211,13 @@ pub trait Comm {
         (*send, *receive) = self.finish(flight, patience)?;
         Ok(())
     }
+
+    /// The first of `ranks`, as listed, from which a parcel of this kind has come that nobody has
+    /// received yet; `None` if there is none now. Does not wait.
+    ///
+    /// # Errors
+    /// If a rank has failed.
+    fn arrived(&self, what: What, ranks: &[usize]) -> Result<Option<usize>, CommError>;
 
     /// The host that a rank runs on, once ranks have greeted each other.
     fn host(&self, rank: usize) -> String;

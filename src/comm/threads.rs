@@ -132,6 +132,18 @@ impl Comm for Threads {
         Ok((send, receive))
     }
 
+    fn arrived(&self, what: What, ranks: &[usize]) -> Result<Option<usize>, CommError> {
+        if let Some((rank, message)) = self.failure.lock().unwrap().clone() {
+            return Err(CommError::Failed { rank, host: self.host(rank), message });
+        }
+        let mut early = self.early.borrow_mut();
+        let there = |&rank: &usize| {
+            early[rank].extend(self.from[rank].try_iter());
+            early[rank].iter().any(|(came, _)| *came == what)
+        };
+        Ok(ranks.iter().copied().find(there))
+    }
+
     fn host(&self, rank: usize) -> String {
         self.hosts.borrow()[rank].clone()
     }

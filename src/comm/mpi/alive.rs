@@ -55,6 +55,27 @@ impl Mpi {
         Ok((late, sends))
     }
 
+    /// The first of `ranks` from which a message of this tag has come; without one this rank waits for
+    /// the first of them, and says so to whoever asks.
+    pub(super) fn look(&self, tag: c_int, ranks: &[usize]) -> Result<Option<usize>, CommError> {
+        let world = self.mpi.constants.world;
+        for &rank in ranks {
+            let (mut there, mut status) = (0, [0; 16]);
+            // SAFETY: pointers to locals.
+            self.check(unsafe {
+                (self.mpi.iprobe)(rank as c_int, tag, world, &mut there, &mut status)
+            })?;
+            if there != 0 {
+                return Ok(Some(rank));
+            }
+        }
+        if let Some(failed) = self.failure()? {
+            return Err(failed);
+        }
+        ranks.first().map_or(Ok(()), |&rank| self.answer(rank, true))?;
+        Ok(None)
+    }
+
     /// Sends a word.
     fn tell(&self, to: usize, tag: c_int, word: u32) -> Result<(), CommError> {
         let at = Box::into_raw(Box::new(word)).cast::<c_void>();

@@ -293,7 +293,7 @@ impl Mpi {
     }
 
     /// Looks for pieces of a transfer that are done.
-    fn look(&self, transfer: &mut Transfer) {
+    fn settle(&self, transfer: &mut Transfer) {
         let Transfer { what, pieces, error, .. } = transfer;
         pieces.retain_mut(|piece| match self.done(piece) {
             Ok(true) if piece.came != piece.words => {
@@ -315,7 +315,7 @@ impl Mpi {
         let (began, what) = (Instant::now(), transfer.what);
         let mut polls = 0_u32;
         loop {
-            self.look(transfer);
+            self.settle(transfer);
             if let Some(error) = transfer.error.take() {
                 return Err(error);
             }
@@ -409,7 +409,7 @@ impl Comm for Mpi {
 
     fn progress(&self) {
         let mut flights = self.flights.borrow_mut();
-        flights.iter_mut().for_each(|transfer| self.look(transfer));
+        flights.iter_mut().for_each(|transfer| self.settle(transfer));
     }
 
     fn finish(
@@ -430,6 +430,14 @@ impl Comm for Mpi {
                 Err(e)
             }
         }
+    }
+
+    fn arrived(&self, what: What, ranks: &[usize]) -> Result<Option<usize>, CommError> {
+        let looked = self.look(what as c_int + 1, ranks);
+        if looked.is_err() {
+            self.broken.set(true);
+        }
+        looked
     }
 
     fn host(&self, rank: usize) -> String {
