@@ -36,7 +36,7 @@ pub use fused::FusedEngine;
 pub use look::{LayerOutput, LookAt, Summary};
 pub use phase::{Lap, Phase, PhaseClock};
 pub use quantised::{HASHED, ModelBytes, can_quantise, quantised, quantised_plan};
-pub use ranks::{SLICES, SumOrder, TableShare};
+pub use ranks::{SLICES, SumOrder, TableShare, server::Served};
 pub use state::{EnginePosition, StateSpec, TensorId};
 
 /// Errors of an engine.
@@ -567,6 +567,11 @@ pub trait Engine {
     /// If the device fails.
     fn evict(&mut self) -> Result<(), EngineError> {
         Ok(())
+    }
+
+    /// What servers and workers did since the engine was made, where parameters are on servers.
+    fn served(&self) -> Option<Served> {
+        None
     }
 
     /// Loss scale after the last step whose result was taken, if there is loss scaling.

@@ -33,6 +33,18 @@ use crate::{
 };
 use std::ops::Range;
 
+/// Which rows of tables an engine has.
+#[derive(Clone, Copy)]
+pub(super) enum Has<'a> {
+    /// All.
+    All,
+    /// Those of its rank's tables.
+    Share(&'a TableShare),
+    /// Room for so many of the tables that read each list of bags, which batches have as tables read
+    /// them.
+    Slots(&'a [usize]),
+}
+
 pub(super) enum Network<B: Backend> {
     Dlrm(Dlrm<B>),
     DeepFm(DeepFm<B>),
@@ -225,7 +237,7 @@ impl FusedEngine<Cpu> {
             let (comm, patience) = (std::rc::Rc::clone(&share.comm), share.patience);
             cpu.share_norms(NormRanks { comm, patience });
         }
-        let engine = Self::unfilled(cpu, config, Some(share))?;
+        let engine = Self::unfilled(cpu, config, Has::Share(share))?;
         match init {
             Some(init) => engine.filled(init),
             None => Ok(engine),
@@ -243,7 +255,7 @@ impl FusedEngine<Cpu> {
         quantisation: Quantisation,
     ) -> std::result::Result<Self, EngineError> {
         let device = CpuConfig { quantisation, ..cpu_config(config) };
-        Self::unfilled(Cpu::new(&device)?, config, None)
+        Self::unfilled(Cpu::new(&device)?, config, Has::All)
     }
 }
 
@@ -283,7 +295,7 @@ impl<B: Backend> FusedEngine<B> {
         config: &EngineConfig,
         init: &mut Initializer,
     ) -> std::result::Result<Self, EngineError> {
-        Self::unfilled(backend, config, None)?.filled(init)
+        Self::unfilled(backend, config, Has::All)?.filled(init)
     }
 
     /// Fills the parameters that this engine has.
@@ -307,11 +319,15 @@ impl<B: Backend> FusedEngine<B> {
     }
 
     /// The engine with parameters of zeros. Of tables that other ranks have it has no row.
-    fn unfilled(
+    pub(super) fn unfilled(
         mut backend: B,
         config: &EngineConfig,
-        share: Option<&TableShare>,
+        has: Has<'_>,
     ) -> std::result::Result<Self, EngineError> {
+        let share = match has {
+            Has::Share(share) => Some(share),
+            Has::All | Has::Slots(_) => None,
+        };
         let ranks = share.map(|share| Ranks::new(config, share));
         let (model, rule) = (&config.model, config.optimizer.rule);
         let layout = Layout::new(model, backend.keeps_weights());
@@ -321,9 +337,10 @@ impl<B: Backend> FusedEngine<B> {
         };
         let (specs, mut tables, mut first) = (model.table_specs(), Vec::new(), 0);
         for (number, set) in model.table_sets().into_iter().enumerate() {
-            let rows = set.tables.iter().enumerate().map(|(k, &t)| match &ranks {
-                Some(ranks) => ranks.share(number, k).map_or(0, |s| s.rows(specs[t].rows)),
-                None => specs[t].rows,
+            let rows = set.tables.iter().enumerate().map(|(k, &t)| match (has, &ranks) {
+                (Has::Slots(slots), _) => slots[set.first_read + k],
+                (_, Some(ranks)) => ranks.share(number, k).map_or(0, |s| s.rows(specs[t].rows)),
+                (_, None) => specs[t].rows,
             });
             let rows: Vec<usize> = rows.collect();
             tables.push(backend.tables(&TablesShape {
@@ -349,7 +366,11 @@ impl<B: Backend> FusedEngine<B> {
                 *rows = share.own(column).map_or(0, |own| own.rows(*rows));
             }
         }
-        let derived = config.derived(&limits);
+        let mut derived = config.derived(&limits);
+        if let Has::Slots(slots) = has {
+            limits = derived.take().map_or(limits, |d| d.limits().clone());
+            limits.rows = slots.to_vec();
+        }
         let input =
             backend.input(derived.as_ref().map_or(&limits, Derived::limits), dense_width)?;
         let (room, loss) = (Room::of(config), config.loss);
@@ -543,7 +564,7 @@ fn fill_rows(
 }
 
 /// How a CPU is to compute.
-fn cpu_config(config: &EngineConfig) -> CpuConfig {
+pub(super) fn cpu_config(config: &EngineConfig) -> CpuConfig {
     let EngineConfig { threads, pin_threads, precision, .. } = *config;
     CpuConfig { threads, pin_threads, precision, quantisation: Quantisation::default() }
 }

@@ -2,6 +2,7 @@
 //! inside a step. One file a layer, forward and backward side by side; `dlrm` and `deepfm` put them
 //! together. Nothing here knows a device: all arithmetic is behind [`crate::backend::Backend`].
 
+mod apart;
 mod batch_norm;
 mod deepfm;
 mod dlrm;
@@ -22,13 +23,16 @@ mod ranks;
 mod remainders;
 mod replicas;
 mod samples;
+mod shard;
 mod store;
 mod sums;
 
 #[cfg(test)]
 mod tests;
 
+pub(super) use apart::Gradient;
 pub use engine::FusedEngine;
+pub(super) use shard::{Pushed, Shard};
 
 use crate::{
     backend::{Backend, Mat, MatMut, Window},

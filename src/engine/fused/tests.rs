@@ -29,6 +29,7 @@ mod hashed;
 mod look;
 mod micro_batches;
 mod ranks;
+mod served;
 
 const ROWS: [usize; 3] = [7, 20, 5];
 const DENSE: usize = 5;

@@ -3,7 +3,7 @@
 use super::{
     TableShare,
     message::{Command, Cut, HEAD},
-    rows_of,
+    rows_of, server,
 };
 use crate::{
     batch::{Batch, Samples},
@@ -94,6 +94,11 @@ fn next(comm: &Rc<dyn Comm>, part: &mut Option<Part>) -> Result<bool, EngineErro
     match (command, part.as_mut()) {
         (Command::Exit, _) => return Ok(false),
         (Command::Close, _) => *part = None,
+        (Command::Serve, _) => {
+            // The memory of the old one first.
+            *part = None;
+            return server::follow(comm, &content);
+        }
         (Command::Setup, _) => {
             // The memory of the old one first.
             *part = None;
@@ -168,7 +173,7 @@ impl Part {
                     })?;
                 engine.go_on(from)?;
             }
-            Command::Setup | Command::Close | Command::Exit => {}
+            Command::Setup | Command::Serve | Command::Close | Command::Exit => {}
         }
         Ok(())
     }

@@ -30,6 +30,8 @@ pub(super) enum Command {
     Close,
     /// Leave.
     Exit,
+    /// Be a server or a worker; the content is a setup of [`super::server`].
+    Serve,
 }
 
 /// Some numbers of a tensor, one after another.
@@ -67,6 +69,7 @@ impl Command {
             Command::GoOn => 8,
             Command::Close => 9,
             Command::Exit => 10,
+            Command::Serve => 11,
         };
         head
     }
@@ -90,6 +93,7 @@ impl Command {
             8 => Command::GoOn,
             9 => Command::Close,
             10 => Command::Exit,
+            11 => Command::Serve,
             _ => return None,
         };
         Some((command, get(&head[1..]) as usize))
@@ -298,6 +302,7 @@ mod tests {
             Command::GoOn,
             Command::Close,
             Command::Exit,
+            Command::Serve,
         ] {
             assert_eq!(Command::read(&command.head(9)), Some((command, 9)));
         }

@@ -11,6 +11,7 @@ pub mod machines;
 mod message;
 mod place;
 pub mod scaling;
+pub mod server;
 mod share;
 
 use crate::{

@@ -16,19 +16,19 @@ const TIMEOUT: RanksConfig = RanksConfig { timeout: Duration::from_secs(60) };
 
 /// What comes of some steps: predictions before and after, losses, parameters, state.
 #[derive(Debug, Clone, PartialEq)]
-struct Seen {
-    before: Vec<u32>,
-    losses: Vec<String>,
-    after: Vec<u32>,
-    params: Vec<Vec<u32>>,
-    state: Vec<Vec<u32>>,
+pub(super) struct Seen {
+    pub before: Vec<u32>,
+    pub losses: Vec<String>,
+    pub after: Vec<u32>,
+    pub params: Vec<Vec<u32>>,
+    pub state: Vec<Vec<u32>>,
 }
 
-fn bits(values: &[f32]) -> Vec<u32> {
+pub(super) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()
 }
 
-fn seen(e: &mut dyn Engine, model: &ModelSpec, lens: &[usize]) -> Seen {
+pub(super) fn seen(e: &mut dyn Engine, model: &ModelSpec, lens: &[usize]) -> Seen {
     let predict = |e: &mut dyn Engine| {
         let b = batch(model, 77, 17);
         let mut out = vec![0.0; 17];
@@ -94,7 +94,7 @@ fn on_ranks<T>(
     done
 }
 
-fn alone(config: &EngineConfig, lens: &[usize]) -> Seen {
+pub(super) fn alone(config: &EngineConfig, lens: &[usize]) -> Seen {
     seen(&mut engine(config), &config.model, lens)
 }
 
@@ -115,7 +115,7 @@ fn without_batch_norm() -> impl Iterator<Item = ModelSpec> {
 }
 
 /// Batches that ranks do not divide, some of fewer samples than there are ranks.
-const LENS: [usize; 5] = [40, 13, 2, 33, 1];
+pub(super) const LENS: [usize; 5] = [40, 13, 2, 33, 1];
 
 #[test]
 fn as_a_tree_every_number_of_ranks_has_the_bits_of_one() {
