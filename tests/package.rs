@@ -167,6 +167,7 @@ fn write_log(path: &Path, w: &workload::Workload) {
         test: None,
         resumed_at: Vec::new(),
         tables: Vec::new(),
+        served: None,
         checkpoint_seconds: 0.0,
     };
     log.init_start().unwrap();

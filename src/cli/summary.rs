@@ -4,6 +4,7 @@ use super::progress::{counted, thousands};
 use crate::{
     comm::links::{Between, MeasuredLink},
     embedding::{cached::CacheCounts, hashed::TableCounts},
+    engine::Served,
     host::escape::visible,
     metrics::Quality,
     results::RunRecord,
@@ -15,6 +16,9 @@ use crate::{
     },
 };
 use std::{fmt::Write, path::Path};
+
+/// Degrees of staleness that are listed.
+const LISTED: usize = 8;
 
 /// What a person wants to know when a run is over; `folder` is where the rest stands, `convergence`
 /// how it compares with its reference.
@@ -135,6 +139,10 @@ pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&st
             ),
         );
     }
+    if let Some(served) = record.outcome.as_ref().and_then(|o| o.served.as_ref()) {
+        row("staleness", staleness(served));
+        row("batches", format!("of each worker {}", counts(&served.batches)));
+    }
     if let Some(tables) = record.outcome.as_ref().map(|o| &o.tables).filter(|t| !t.is_empty()) {
         if tables.iter().any(|t| t.grown().is_some()) {
             row("tables", grown(&tables.iter().sum()));
@@ -151,6 +159,28 @@ pub(super) fn summary(record: &RunRecord, folder: &Path, convergence: Option<&st
         row("plots", folder.join("plots").display().to_string());
     }
     out
+}
+
+/// How late gradients were: shares of steps by the number of updates that lay between.
+fn staleness(served: &Served) -> String {
+    let Served { staleness, bound, .. } = served;
+    let all: u64 = staleness.iter().sum();
+    let shares = staleness.iter().enumerate().filter(|(_, n)| **n > 0);
+    let shares: Vec<String> = shares
+        .take(LISTED)
+        .map(|(late, &n)| format!("{late}: {:.1}%", 100.0 * n as f64 / all.max(1) as f64))
+        .collect();
+    let most = staleness.len().saturating_sub(1);
+    format!(
+        "{:.2} updates on average, {most} at most{} ({})",
+        served.mean_staleness().unwrap_or(0.0),
+        bound.map_or(String::new(), |bound| format!(" of {bound} allowed")),
+        shares.join(", ")
+    )
+}
+
+fn counts(all: &[u64]) -> String {
+    all.iter().map(|&n| thousands(n)).collect::<Vec<_>>().join(", ")
 }
 
 /// What tables that grow have come to.

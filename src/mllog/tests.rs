@@ -99,6 +99,7 @@ fn outcome(success: bool) -> Outcome {
         test: None,
         resumed_at: Vec::new(),
         tables: Vec::new(),
+        served: None,
         checkpoint_seconds: 0.0,
     }
 }

@@ -89,6 +89,7 @@ fn run(folder: &RunFolder) -> (Recorded, metrics::Metrics) {
         test: None,
         resumed_at: Vec::new(),
         tables: Vec::new(),
+        served: None,
         checkpoint_seconds: 0.0,
     };
     recorder.run_stop(&outcome).unwrap();

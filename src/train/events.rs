@@ -7,7 +7,7 @@ use crate::{
     checkpoint::CheckpointError,
     data::{Facts, source::prepared::News},
     embedding::TableUse,
-    engine::{Engine, EngineConfig, Lap},
+    engine::{Engine, EngineConfig, Lap, Served},
     metrics::Quality,
     model::ParamSpec,
     optim::LossScale,
@@ -282,6 +282,10 @@ pub struct Outcome {
     /// program began to train.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableUse>,
+    /// What servers and workers did since the program began to train, where parameters were on
+    /// servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<Served>,
     /// Seconds that training stood still for checkpoints.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub checkpoint_seconds: f64,

@@ -19,6 +19,7 @@ mod ranked;
 mod run;
 mod saved;
 mod saving;
+mod served;
 #[cfg(test_slowdown)]
 mod slowdown;
 mod snapshot;

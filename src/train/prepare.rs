@@ -6,7 +6,7 @@ use super::{
     events::RunFacts,
     feed,
     memory::{check_device, check_memory, memory_plan},
-    ranked,
+    ranked, served,
 };
 use crate::{
     batch::{GeneratedSplit, Schema},
@@ -75,6 +75,9 @@ pub(super) fn prepare_until(
     }
     let checks_memory = |config: Option<&EngineConfig>| match (ranks, config) {
         (Some(team), Some(config)) => ranked::check(workload, config, team),
+        (None, Some(config)) if workload.comm.server().is_some() => {
+            served::check(workload, config, None)
+        }
         (None, Some(config)) if config.tables_by_ranks => Err(TrainError::Ranks(ALONE.into())),
         _ => Ok(check_memory(&memory_plan(workload, config))?),
     };

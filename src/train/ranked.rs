@@ -1,6 +1,6 @@
 //! A model on several ranks: whether it can be, where its tables go, and whether they fit.
 
-use super::{TrainError, memory::shown};
+use super::{TrainError, memory::shown, served};
 use crate::{
     backend::Device,
     comm::Team,
@@ -19,6 +19,9 @@ pub(super) fn check(
     config: &EngineConfig,
     team: &Team,
 ) -> Result<(), TrainError> {
+    if workload.comm.server().is_some() {
+        return served::check(workload, config, Some(team));
+    }
     let ranks = team.members.len();
     let engine = &workload.engine;
     if engine.kind != EngineKind::Fused || engine.device != Device::Cpu {
@@ -44,7 +47,7 @@ fn placement(
 }
 
 /// Refuses tables that take more than the free memory of a host.
-fn fits(team: &Team, loads: &[Load]) -> Result<(), TrainError> {
+pub(super) fn fits(team: &Team, loads: &[Load]) -> Result<(), TrainError> {
     for host in team.hosts() {
         let there = team.members.iter().zip(loads).filter(|(m, _)| m.host == host);
         let needed: u64 = there.clone().map(|(_, load)| load.bytes).sum();
@@ -67,6 +70,9 @@ pub(super) fn engine(
     team: &Team,
     init: &mut Initializer,
 ) -> Result<(Box<dyn Engine>, String), TrainError> {
+    if let Some(server) = workload.comm.server() {
+        return served::engine(server, config, team, init);
+    }
     let placement = placement(workload, config, team)?;
     let of = |load: &Load| format!("{} ({})", load.columns.len(), shown(load.bytes));
     let mut note = format!(

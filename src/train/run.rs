@@ -141,6 +141,7 @@ fn train(job: &Job<'_>, told: &mut Told<'_, '_>) -> Result<Finished, TrainError>
     let mut trainer = Trainer::new(parts, resumed.as_ref(), &told.state)?;
     let steps = trainer.steps(told);
     told.state.tables = trainer.tables();
+    told.state.served = trainer.engine.served();
     let reason = match steps {
         Ok(reason) => reason,
         Err(e) => {

@@ -5,7 +5,7 @@ use super::{
     events::{EvalEvent, Listener, Outcome, StopReason},
     failure::LastSteps,
 };
-use crate::{embedding::TableUse, metrics::Quality, optim::LossScale};
+use crate::{embedding::TableUse, engine::Served, metrics::Quality, optim::LossScale};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -64,6 +64,7 @@ pub(super) struct State {
     pub resumed_at: Vec<u64>,
     pub checkpoint_seconds: f64,
     pub tables: Vec<TableUse>,
+    pub served: Option<Served>,
 }
 
 impl State {
@@ -100,6 +101,7 @@ impl State {
             resumed_at: self.resumed_at.clone(),
             checkpoint_seconds: self.checkpoint_seconds,
             tables: self.tables.clone(),
+            served: self.served.clone(),
         }
     }
 }

@@ -27,7 +27,13 @@ use crate::{
     checkpoint::CheckpointConfig,
     data::loader::{Shard, SliceQueue},
     embedding::{RowKind, StoreConfig},
-    engine::{EngineKind, SumOrder, ranks::RanksConfig},
+    engine::{
+        EngineKind, SumOrder,
+        ranks::{
+            RanksConfig,
+            server::{CommMode, ServerConfig},
+        },
+    },
     host::Size,
     model::{DlrmQuirks, EmbeddingInit, Interaction, LossSpec, MlpInit, Pooling, Trick},
     optim::{LossScaleSpec, OptimizerConfig, ScheduleSpec},
@@ -76,6 +82,15 @@ pub struct Workload {
 /// `[comm]`: how ranks work together.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct CommSection {
+    /// Who computes with parameters of whom.
+    #[serde(skip_serializing_if = "CommMode::is_synchronous")]
+    pub mode: CommMode,
+    /// Servers of a parameter server; `None` is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub servers: Option<usize>,
+    /// The most updates that its gradients may be late; `None` = any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub staleness: Option<u64>,
     /// In which order gradients of dense parameters are summed.
     #[serde(skip_serializing_if = "SumOrder::is_rank")]
     pub sum: SumOrder,
@@ -94,6 +109,16 @@ impl CommSection {
     /// Whether nothing is asked for.
     pub fn is_default(&self) -> bool {
         *self == CommSection::default()
+    }
+
+    /// How a parameter server is to work, if there is to be one.
+    pub fn server(&self) -> Option<ServerConfig> {
+        let RanksConfig { timeout } = self.ranks();
+        (self.mode == CommMode::ParameterServer).then(|| ServerConfig {
+            servers: self.servers.unwrap_or(1),
+            bound: self.staleness,
+            timeout,
+        })
     }
 
     /// What ranks are told.

@@ -101,6 +101,7 @@ fn folder(root: &Path, system: &str, steps: u64) -> RunFolder {
         test: None,
         resumed_at: Vec::new(),
         tables: Vec::new(),
+        served: None,
         checkpoint_seconds: 0.0,
     };
     recorder.run_stop(&outcome).unwrap();

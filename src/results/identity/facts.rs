@@ -47,6 +47,9 @@ pub(super) fn of(record: &Value, settings: &BTreeMap<String, String>) -> Identit
     if record["outcome"]["resumed_at"].as_array().is_some_and(|at| !at.is_empty()) {
         engine.insert("resumed".into(), Some("yes".into()));
     }
+    if let Some(mode) = mode(settings) {
+        engine.insert("mode".into(), Some(mode));
+    }
     let mut model = model(record);
     if settings.contains_key("train.start_from") {
         let from = record.get("started_from").cloned().unwrap_or_default();
@@ -63,6 +66,15 @@ pub(super) fn of(record: &Value, settings: &BTreeMap<String, String>) -> Identit
     ]);
     let series = record["series"]["id"].as_str().map(str::to_owned);
     Identity { facts, series }
+}
+
+/// How ranks work together, where not all of them on one batch.
+fn mode(settings: &BTreeMap<String, String>) -> Option<String> {
+    let setting = |key: &str| settings.get(key).map(|s| s.trim_matches('"').to_owned());
+    let mode = setting("comm.mode").filter(|mode| mode != "synchronous")?;
+    let servers = setting("comm.servers").unwrap_or_else(|| "1".into());
+    let bound = setting("comm.staleness").unwrap_or_else(|| "any".into());
+    Some(format!("{mode}, servers {servers}, staleness at most {bound}"))
 }
 
 /// Data from files by their content; data that are computed by their parameters.

@@ -94,8 +94,9 @@ pub struct Difference {
 const UNKNOWN: &str = "unknown";
 
 /// Facts that records state only where they are not so.
-const UNLESS_STATED: [(&str, &str); 12] = [
+const UNLESS_STATED: [(&str, &str); 13] = [
     ("resumed", "no"),
+    ("mode", "synchronous"),
     ("micro_batch", "none"),
     ("fp32_interaction", "false"),
     ("last_part_only", "false"),

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     backend::{Device, Precision},
     data::source::prepared::goes_on_from_numpy,
-    engine::{self, EngineKind, SumOrder},
+    engine::{self, EngineKind, SumOrder, ranks::server::CommMode},
     model::{DlrmQuirks, LossKind, Trick},
     optim::{ScheduleSpec, schedule::Schedule},
     workload::*,
@@ -240,6 +240,12 @@ pub(super) fn check(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
     }
     if let Some((key, what)) = tree_conflict(w) {
         return refuse(key, what);
+    }
+    if w.comm.mode == CommMode::ParameterServer && w.comm.sum == SumOrder::Tree {
+        return refuse(
+            "comm.sum",
+            "is \"tree\", and with comm.mode = \"parameter_server\" nothing is summed over ranks; remove one of them",
+        );
     }
     if let Some((key, what)) = closed::refusal(w) {
         return refuse(key, &what);

@@ -8,7 +8,7 @@ use crate::{
         cached::CachedStore,
         hashed::{FilterConfig, HashedStore},
     },
-    engine::{EngineKind, SumOrder},
+    engine::{EngineKind, SumOrder, ranks::server::CommMode},
     model::{
         self, DlrmQuirks, EmbeddingInit, Interaction, LossKind, MlpInit, Pooling, QrOperation,
         Trick,
@@ -53,6 +53,7 @@ macro_rules! words {
 }
 
 words! {
+    CommMode { "synchronous" => Synchronous, "parameter_server" => ParameterServer }
     SumOrder { "rank" => Rank, "tree" => Tree }
     Quirk {
         "fb.lr-plateau" => FbLrPlateau,

@@ -102,12 +102,11 @@ pub fn lead(
     comm::all_gather(&*link.comm, What::Greeting, Patience::Unlimited, &[1])?;
     let workers = size - 1 - server.servers;
     let note = format!(
-        "trained by a parameter server on {size} ranks by {}: {} and {}, gradients at most {} updates late; columns whose tables each server has: {}",
+        "trained by a parameter server on {size} ranks by {}: {} and {}, gradients at most {} updates late",
         link.comm.library(),
         counted(server.servers, "server"),
         counted(workers, "worker"),
-        server.bound.map_or("any number of".into(), |most| most.to_string()),
-        homes.columns.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+        server.bound.map_or("any number of".into(), |most| most.to_string())
     );
     let served = Served {
         servers: server.servers,

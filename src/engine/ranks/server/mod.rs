@@ -46,6 +46,13 @@ pub enum CommMode {
     ParameterServer,
 }
 
+impl CommMode {
+    /// Whether it is the default.
+    pub fn is_synchronous(&self) -> bool {
+        *self == CommMode::Synchronous
+    }
+}
+
 /// How a parameter server works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerConfig {

@@ -2,16 +2,56 @@
 
 use super::Key;
 use crate::{
-    engine::SumOrder,
-    workload::parse::key::{above, key, split},
+    engine::{SumOrder, ranks::server::CommMode},
+    workload::{
+        Workload,
+        parse::key::{Setting, above, key, split},
+    },
 };
 
 /// More seconds than this are a slip.
 const DAY: f64 = 86_400.0;
 
+/// More servers than this are a slip.
+const MAX_SERVERS: usize = 1 << 16;
+
+/// The setting under which there are servers.
+const SERVED: Setting = Setting { key: "comm.mode", words: &["parameter_server"] };
+
+fn served(w: &Workload) -> bool {
+    w.comm.mode == CommMode::ParameterServer
+}
+
 /// `[comm]`
 pub(super) fn keys() -> Vec<Key> {
     vec![
+        // Not written where it is not asked for, as it was not before there were servers.
+        split(
+            "comm.mode",
+            |_| true,
+            |w| served(w).then_some(w.comm.mode),
+            |w, mode| w.comm.mode = mode,
+        )
+        .or(CommMode::Synchronous)
+        .says(
+            "Who computes with parameters of whom (docs/ranks.md). `synchronous`: all ranks work on \
+             one batch, which one update follows. `parameter_server`: rank 0 leads, some ranks are \
+             servers that have the parameters, and each of the others works on a batch of its own, \
+             whose gradients are applied as they come (asynchronous SGD)",
+        ),
+        key("comm.servers", |w| served(w).then_some(&mut w.comm.servers))
+            .or(Some(1))
+            .when(&[SERVED])
+            .within(1..=MAX_SERVERS)
+            .says("Ranks that have the parameters: tables whole, dense parameters shared out"),
+        key("comm.staleness", |w| served(w).then_some(&mut w.comm.staleness))
+            .or(None)
+            .when(&[SERVED])
+            .says(
+                "The most updates that may lie between the parameters that a gradient was computed \
+                 from and those that it is applied to: no batch is handed out that could pass it. 0 is \
+                 one batch at a time; any number where it is left out",
+            ),
         // Not written where it is not asked for, as it was not before there were ranks.
         split(
             "comm.sum",
