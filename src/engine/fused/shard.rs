@@ -135,6 +135,53 @@ impl Rows {
     }
 }
 
+/// Numbers that buffers need room for.
+#[derive(Default)]
+struct Room {
+    dense: usize,
+    running: usize,
+    /// Gradients of the rows of one tensor.
+    widest: usize,
+}
+
+impl Room {
+    /// Places the tensors that are owned.
+    fn tensors(
+        &mut self,
+        backend: &mut Cpu,
+        config: &EngineConfig,
+        specs: &[ParamSpec],
+        owned: &[bool],
+    ) -> Result<Vec<Option<Tensor>>, BackendError> {
+        let numbers = numbers(&config.model);
+        let (mut tables, mut weights) = (0.., 0..);
+        let place = |end: &mut usize, spec: &ParamSpec| {
+            let at = *end;
+            *end += spec.len().next_multiple_of(ALIGN);
+            at
+        };
+        let mut tensors = Vec::with_capacity(specs.len());
+        for (spec, &owned) in specs.iter().zip(owned) {
+            let table = match spec.kind {
+                ParamKind::Table => tables.next(),
+                ParamKind::RowWeight => weights.next(),
+                _ => None,
+            };
+            tensors.push(match table {
+                _ if !owned => None,
+                Some(table) => {
+                    let rows = Rows::new(backend, config, spec, (table, numbers[table]))?;
+                    self.widest = self.widest.max(rows.limits.samples * rows.width);
+                    Some(Tensor::Rows(Box::new(rows)))
+                }
+                None if is_running(spec) => Some(Tensor::Running(place(&mut self.running, spec))),
+                None => Some(Tensor::Dense(place(&mut self.dense, spec))),
+            });
+        }
+        Ok(tensors)
+    }
+}
+
 impl Shard {
     /// The parameters that are `owned`, filled by `init`, or zeros without it.
     ///
@@ -154,37 +201,10 @@ impl Shard {
             loss_scale: config.loss_scale,
             seed: config.seed,
         })?;
-        let (specs, numbers) = (config.model.params(), numbers(&config.model));
-        let (mut tables, mut weights) = (0.., 0..);
-        let (mut dense, mut running, mut widest) = (0, 0, 0);
-        let mut tensors = Vec::with_capacity(specs.len());
-        for (spec, &owned) in specs.iter().zip(owned) {
-            let table = match spec.kind {
-                ParamKind::Table => tables.next(),
-                ParamKind::RowWeight => weights.next(),
-                _ => None,
-            };
-            if !owned {
-                tensors.push(None);
-                continue;
-            }
-            let place = |end: &mut usize| {
-                let at = *end;
-                *end += spec.len().next_multiple_of(ALIGN);
-                at
-            };
-            tensors.push(Some(match (spec.kind, table) {
-                (_, Some(table)) => {
-                    let rows = Rows::new(&mut backend, config, spec, (table, numbers[table]))?;
-                    widest = widest.max(rows.limits.samples * rows.width);
-                    Tensor::Rows(Box::new(rows))
-                }
-                (ParamKind::RunningMean | ParamKind::RunningVar, None) => {
-                    Tensor::Running(place(&mut running))
-                }
-                _ => Tensor::Dense(place(&mut dense)),
-            }));
-        }
+        let specs = config.model.params();
+        let mut room = Room::default();
+        let tensors = room.tensors(&mut backend, config, &specs, owned)?;
+        let Room { dense, running, widest } = room;
         let mut dense_state = Vec::new();
         for initial in rule.state().dense() {
             let mut buffer = backend.zeros(dense, "optimizer state of dense parameters")?;

@@ -211,3 +211,24 @@ fn nothing_is_fetched() {
         assert_eq!(found, names, "{word}");
     }
 }
+
+#[test]
+fn gradients_that_came_late_are_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = folder(dir.path(), "one", 5);
+    assert!(!page_of(dir.path()).contains("Staleness in"));
+    let mut record = record::read(&kept.path().join("run.json")).unwrap();
+    let served = crate::engine::Served {
+        servers: 1,
+        workers: 2,
+        bound: None,
+        staleness: vec![1, 3, 1],
+        batches: vec![3, 2],
+    };
+    assert_eq!(served.mean_staleness(), Some(1.0));
+    record.outcome.as_mut().unwrap().served = Some(served);
+    std::fs::write(kept.path().join("run.json"), serde_json::to_vec(&record).unwrap()).unwrap();
+    let page = page_of(dir.path());
+    assert!(page.contains("<summary>Staleness in"));
+    assert!(page.contains("<th scope=\"row\">1</th><td>3</td><td>60.0%</td>"), "{page}");
+}

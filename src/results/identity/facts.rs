@@ -73,8 +73,8 @@ fn mode(settings: &BTreeMap<String, String>) -> Option<String> {
     let setting = |key: &str| settings.get(key).map(|s| s.trim_matches('"').to_owned());
     let mode = setting("comm.mode").filter(|mode| mode != "synchronous")?;
     let servers = setting("comm.servers").unwrap_or_else(|| "1".into());
-    let bound = setting("comm.staleness").unwrap_or_else(|| "any".into());
-    Some(format!("{mode}, servers {servers}, staleness at most {bound}"))
+    let bound = setting("comm.staleness").map_or("any".into(), |most| format!("at most {most}"));
+    Some(format!("{mode}, servers {servers}, staleness {bound}"))
 }
 
 /// Data from files by their content; data that are computed by their parameters.

@@ -105,6 +105,35 @@ fn unknown_equals_nothing_but_within_a_series() {
     assert_eq!(differences(&Identity::default(), &Identity::default()), []);
 }
 
+#[test]
+fn asynchronous_runs_are_never_pooled_with_others() {
+    let of = |settings: &[(&str, &str)]| {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        Identity::of(&record(), &settings.iter().map(owned).collect())
+    };
+    const SERVED: (&str, &str) = ("comm.mode", "\"parameter_server\"");
+    let all = [
+        of(&[]),
+        of(&[SERVED]),
+        of(&[SERVED, ("comm.servers", "2")]),
+        of(&[SERVED, ("comm.staleness", "0")]),
+        of(&[SERVED, ("comm.staleness", "4")]),
+    ];
+    for (i, a) in all.iter().enumerate() {
+        for (j, b) in all.iter().enumerate() {
+            let modes = differences(a, b).into_iter().filter(|d| d.fact == "mode").count();
+            assert_eq!((modes == 0, a.key("x") == b.key("x")), (i == j, i == j));
+        }
+    }
+    let said = differences(&all[1], &all[0]).into_iter().find(|d| d.fact == "mode").unwrap();
+    assert_eq!(
+        said.to_string(),
+        "engine: mode parameter_server, servers 1, staleness any, not synchronous"
+    );
+    let servers = of(&[SERVED, ("comm.servers", "1")]);
+    assert!(differences(&all[1], &servers).iter().all(|d| d.fact != "mode"), "the default");
+}
+
 /// What an engine's configuration leaves out is known all the same.
 #[test]
 fn what_a_configuration_leaves_out_is_no_unknown_fact() {

@@ -1,29 +1,23 @@
 //! Rank 0: an engine whose parameters are on servers, and whose steps are workers'.
 
 use super::{
-    Link, Served, ServerConfig, Setup,
-    flight::Flight,
-    message::{get, pack, put},
-    refusal,
-    share::Homes,
+    Link, Served, ServerConfig, Setup, flight::Flight, message::get, refusal, share::Homes,
     work::end_words,
 };
 use crate::{
-    backend::{Position, StepContext, StepEnd, StepStart},
-    batch::{Batch, BatchLimits, Samples},
+    backend::{StepEnd, StepStart},
+    batch::BatchLimits,
     comm::{self, Comm, CommError, Patience, What, first, text_words},
     engine::{
-        Engine, EngineConfig, EngineError, EnginePosition, FillPart, NO_LOG, PhaseClock, StateSpec,
-        TensorId,
+        Engine, EngineConfig, EngineError, StateSpec, TensorId,
         ranks::{
             follow::SetupInit,
             message::{Command, Numbers},
-            rows_of,
         },
     },
     host::pool::Pool,
     model::{ParamSpec, init::Initializer},
-    optim::{LossScale, LossScaleSpec, LossScaler},
+    optim::LossScale,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -31,21 +25,18 @@ use std::{
     rc::Rc,
 };
 
-/// Numbers of a table that are sent at once.
-const PART: usize = 1 << 20;
-
 /// What workers have come to.
-struct Work {
-    flight: Flight,
+pub(super) struct Work {
+    pub flight: Flight,
     /// Results that nobody has taken, in the order in which they came.
-    ended: VecDeque<StepEnd>,
+    pub ended: VecDeque<StepEnd>,
     /// The first step whose loss is no number, and that.
-    failed: Option<(StepStart, f32)>,
-    served: Served,
+    pub failed: Option<(StepStart, f32)>,
+    pub served: Served,
     /// Updates so far.
-    updates: u64,
+    pub updates: u64,
     /// Of each worker whether its dense parameters are the servers'.
-    fresh: Vec<bool>,
+    pub fresh: Vec<bool>,
     /// For each step that has ended: its number, and for each server the versions that it had pulled
     /// and was applied to.
     #[cfg(test)]
@@ -54,16 +45,16 @@ struct Work {
 
 /// An engine that servers and workers make up. Only rank 0 has this one.
 pub struct ServedEngine {
-    link: Link,
-    config: ServerConfig,
-    homes: Homes,
-    limits: BatchLimits,
-    params: Vec<ParamSpec>,
-    state: Vec<StateSpec>,
-    work: RefCell<Work>,
+    pub(super) link: Link,
+    pub(super) config: ServerConfig,
+    pub(super) homes: Homes,
+    pub(super) limits: BatchLimits,
+    pub(super) params: Vec<ParamSpec>,
+    pub(super) state: Vec<StateSpec>,
+    pub(super) work: RefCell<Work>,
     /// Batches handed out.
-    batches: u64,
-    notes: Vec<String>,
+    pub(super) batches: u64,
+    pub(super) notes: Vec<String>,
     /// Whether ranks do not hear each other any more.
     broken: Cell<bool>,
 }
@@ -108,13 +99,6 @@ pub fn lead(
         counted(workers, "worker"),
         server.bound.map_or("any number of".into(), |most| most.to_string())
     );
-    let served = Served {
-        servers: server.servers,
-        workers,
-        bound: server.bound,
-        staleness: Vec::new(),
-        batches: vec![0; workers],
-    };
     let mut engine = ServedEngine {
         link,
         config: server,
@@ -122,16 +106,7 @@ pub fn lead(
         limits: config.batch_limits(),
         params: config.model.params(),
         state: config.optimizer_state(),
-        work: RefCell::new(Work {
-            flight: Flight::new(workers, server.bound),
-            ended: VecDeque::new(),
-            failed: None,
-            served,
-            updates: 0,
-            fresh: vec![false; workers],
-            #[cfg(test)]
-            trace: Vec::new(),
-        }),
+        work: RefCell::new(Work::new(server, workers)),
         batches: 0,
         notes: vec![note],
         broken: Cell::new(false),
@@ -163,12 +138,12 @@ impl ServedEngine {
     }
 
     /// The rank of a worker.
-    fn rank(&self, worker: usize) -> usize {
+    pub(super) fn rank(&self, worker: usize) -> usize {
         1 + self.config.servers + worker
     }
 
     /// Notes that ranks do not hear each other any more, and at which step.
-    fn heard<T>(&self, done: Result<T, CommError>) -> Result<T, EngineError> {
+    pub(super) fn heard<T>(&self, done: Result<T, CommError>) -> Result<T, EngineError> {
         done.map_err(|source| {
             self.broken.set(true);
             let oldest = self.work.borrow().flight.waiting().first().map(|(_, b)| b.start.number);
@@ -181,7 +156,7 @@ impl ServedEngine {
 
     /// Takes what has come of a batch, if something has; with `wait` waits for one, if one is in
     /// flight.
-    fn collect(&self, wait: bool) -> Result<bool, EngineError> {
+    pub(super) fn collect(&self, wait: bool) -> Result<bool, EngineError> {
         let waiting = self.work.borrow().flight.waiting();
         let Some(&(oldest, busy)) = waiting.first() else { return Ok(false) };
         let ranks: Vec<usize> = waiting.iter().map(|(worker, _)| self.rank(*worker)).collect();
@@ -211,12 +186,17 @@ impl ServedEngine {
     }
 
     /// Waits until nothing is in flight.
-    fn settle(&self) -> Result<(), EngineError> {
+    pub(super) fn settle(&self) -> Result<(), EngineError> {
         while self.collect(true)? {}
         Ok(())
     }
 
-    fn read_tensor(&self, of: TensorId, first: usize, out: &mut [f32]) -> Result<(), EngineError> {
+    pub(super) fn read_tensor(
+        &self,
+        of: TensorId,
+        first: usize,
+        out: &mut [f32],
+    ) -> Result<(), EngineError> {
         self.settle()?;
         let rank = self.home(of);
         let read = || {
@@ -229,7 +209,7 @@ impl ServedEngine {
         Ok(())
     }
 
-    fn write_tensor(
+    pub(super) fn write_tensor(
         &mut self,
         of: TensorId,
         first: usize,
@@ -251,7 +231,7 @@ impl ServedEngine {
     }
 
     /// The error of a loss that is no number, once all steps that may come with it have ended.
-    fn failure(&self) -> Result<(), EngineError> {
+    pub(super) fn failure(&self) -> Result<(), EngineError> {
         if self.work.borrow().failed.is_none() {
             return Ok(());
         }
@@ -274,6 +254,22 @@ impl ServedEngine {
 }
 
 impl Work {
+    /// Of workers that have done nothing.
+    fn new(server: ServerConfig, workers: usize) -> Self {
+        let ServerConfig { servers, bound, .. } = server;
+        let batches = vec![0; workers];
+        Work {
+            flight: Flight::new(workers, bound),
+            ended: VecDeque::new(),
+            failed: None,
+            served: Served { servers, workers, bound, staleness: Vec::new(), batches },
+            updates: 0,
+            fresh: vec![false; workers],
+            #[cfg(test)]
+            trace: Vec::new(),
+        }
+    }
+
     /// Notes what a worker says of its batch.
     fn end(&mut self, worker: usize, words: &[u32]) {
         let Some(busy) = self.flight.end(worker) else { return };
@@ -306,169 +302,5 @@ impl Drop for ServedEngine {
                 let _ = self.link.tell(rank, Command::Close.head(0), Vec::new());
             }
         }
-    }
-}
-
-impl Engine for ServedEngine {
-    fn name(&self) -> &'static str {
-        "fused"
-    }
-
-    fn params(&self) -> &[ParamSpec] {
-        &self.params
-    }
-
-    fn read_from(&self, index: usize, first: usize, out: &mut [f32]) -> Result<(), EngineError> {
-        self.read_tensor(TensorId::Parameter(index), first, out)
-    }
-
-    fn write_with(&mut self, index: usize, f: &mut FillPart<'_>) -> Result<(), EngineError> {
-        let all = self.params[index].len();
-        let mut values = Vec::new();
-        for first in (0..all).step_by(PART) {
-            values.clear();
-            values.resize(PART.min(all - first), 0.0);
-            f(first, &mut values);
-            self.write_from(index, first, &values)?;
-        }
-        Ok(())
-    }
-
-    fn write_from(
-        &mut self,
-        index: usize,
-        first: usize,
-        values: &[f32],
-    ) -> Result<(), EngineError> {
-        self.write_tensor(TensorId::Parameter(index), first, values)
-    }
-
-    fn optimizer_state(&self) -> &[StateSpec] {
-        &self.state
-    }
-
-    fn read_state(&self, index: usize, first: usize, out: &mut [f32]) -> Result<(), EngineError> {
-        self.read_tensor(TensorId::State(index), first, out)
-    }
-
-    fn write_state(
-        &mut self,
-        index: usize,
-        first: usize,
-        values: &[f32],
-    ) -> Result<(), EngineError> {
-        self.write_tensor(TensorId::State(index), first, values)
-    }
-
-    fn position(&mut self) -> Result<EnginePosition, EngineError> {
-        self.settle()?;
-        let loss_scale = LossScaler::new(LossScaleSpec::Off).position();
-        let device = Position { updates: self.work.get_mut().updates, loss_scale };
-        Ok(EnginePosition { batches: self.batches, device })
-    }
-
-    fn go_on(&mut self, from: EnginePosition) -> Result<(), EngineError> {
-        self.settle()?;
-        let text = serde_json::to_string(&from)
-            .map_err(|e| EngineError::Unsupported(format!("cannot tell other ranks: {e}")))?;
-        for rank in self.homes.ranks() {
-            let content = text_words(&text);
-            self.heard(self.link.tell(rank, Command::GoOn.head(content.len()), content))?;
-        }
-        self.batches = from.batches;
-        self.work.get_mut().updates = from.device.updates;
-        Ok(())
-    }
-
-    fn begin_step(
-        &mut self,
-        samples: Samples<'_>,
-        context: StepContext,
-    ) -> Result<(), EngineError> {
-        let batch = samples.host().ok_or_else(|| EngineError::Unsupported(NO_LOG.into()))?;
-        self.limits.check(batch)?;
-        let worker = loop {
-            while self.collect(false)? {}
-            self.failure()?;
-            if let Some(worker) = self.work.get_mut().flight.next() {
-                break worker;
-            }
-            self.collect(true)?;
-        };
-        let start = StepStart { number: self.batches + 1, samples: batch.len, context };
-        let mut content = vec![0; 2];
-        put(&mut content, start.number);
-        pack(batch, 0..batch.len, &mut content);
-        let work = self.work.get_mut();
-        work.flight.begin(worker, start);
-        work.fresh.fill(false);
-        let head = Command::Step(context).head(content.len());
-        self.heard(self.link.tell(self.rank(worker), head, content))?;
-        self.batches += 1;
-        Ok(())
-    }
-
-    fn in_flight(&mut self) -> usize {
-        let work = self.work.get_mut();
-        work.flight.len() + work.ended.len() + usize::from(work.failed.is_some())
-    }
-
-    fn finished(&mut self, wait: bool) -> Result<Option<StepEnd>, EngineError> {
-        while self.collect(false)? {}
-        loop {
-            let work = self.work.get_mut();
-            if let Some(end) = work.ended.pop_front() {
-                return Ok(Some(end));
-            }
-            if work.failed.is_some() && work.flight.len() == 0 {
-                self.failure()?;
-            }
-            let failing = self.work.get_mut().failed.is_some();
-            if !(wait || failing) || !self.collect(true)? {
-                return Ok(None);
-            }
-        }
-    }
-
-    fn predict(&mut self, batch: &Batch, out: &mut [f32]) -> Result<(), EngineError> {
-        self.limits.check(batch)?;
-        if out.len() < batch.len {
-            let (n, places) = (batch.len, out.len());
-            let what = format!("{n} predictions do not fit {places} places");
-            return Err(EngineError::Shape(what));
-        }
-        self.settle()?;
-        let workers = self.work.get_mut().fresh.len();
-        let parts = (0..workers).map(|w| (w, rows_of(w, workers, batch.len)));
-        let parts: Vec<_> = parts.filter(|(_, rows)| !rows.is_empty()).collect();
-        for (worker, rows) in &parts {
-            let fresh = &mut self.work.get_mut().fresh[*worker];
-            let mut content = vec![u32::from(!*fresh)];
-            *fresh = true;
-            pack(batch, rows.clone(), &mut content);
-            let head = Command::Predict.head(content.len());
-            self.heard(self.link.tell(self.rank(*worker), head, content))?;
-        }
-        for (worker, rows) in parts {
-            let got = self.link.get(self.rank(worker), What::Predictions, rows.len());
-            out[rows].copy_from_slice(bytemuck::cast_slice(&self.heard(got)?));
-        }
-        Ok(())
-    }
-
-    fn gradients(&mut self, _batch: &Batch) -> Result<(f32, Vec<Vec<f32>>), EngineError> {
-        Err(EngineError::Unsupported("gradients are shown by one rank alone".into()))
-    }
-
-    fn served(&self) -> Option<Served> {
-        Some(self.work.borrow().served.clone())
-    }
-
-    fn notes(&self) -> Vec<String> {
-        self.notes.clone()
-    }
-
-    fn phases(&mut self) -> Option<&mut PhaseClock> {
-        None
     }
 }

@@ -12,6 +12,7 @@
 //! those of one column together, placed as tables of ranks are ([`super::place`]); dense parameters
 //! likewise whole, the largest first, each to the server with the fewest numbers so far.
 
+mod engine;
 mod flight;
 mod lead;
 mod message;
