@@ -131,6 +131,11 @@ pub(super) fn run(args: &PlanArgs) -> Result<Exit, Failure> {
             args.workload.display()
         ))
     })?;
+    if w.comm.server().is_some() {
+        return Err(Failure::Usage(
+            "comm.mode is \"parameter_server\", and plan knows synchronous training only; add --set comm.mode=synchronous".into(),
+        ));
+    }
     let config = w.engine_config(&schema)?;
     // What is placed is what a step of training moves.
     let config = EngineConfig { max_batch: w.train.batch_size, ..config };

@@ -117,7 +117,7 @@ fn every_form_of_rows_and_every_rule_has_the_bits_of_one_rank() {
                 m.embedding_l2 = 0.0;
             }
             let want = alone(&config, &LENS[..3]);
-            let got = on_server(&config, (server(2, Some(0)), 1), SEED, plain, |e| {
+            let got = on_server(&config, (server(2, Some(0)), 2), SEED, plain, |e| {
                 seen(e, &config.model, &LENS[..3])
             });
             assert_eq!(got, want, "{config:?}");
