@@ -93,11 +93,14 @@ pub fn lead(
     comm::all_gather(&*link.comm, What::Greeting, Patience::Unlimited, &[1])?;
     let workers = size - 1 - server.servers;
     let note = format!(
-        "trained by a parameter server on {size} ranks by {}: {} and {}, gradients at most {} updates late",
+        "trained by a parameter server on {size} ranks by {}: {} and {}, {}",
         link.comm.library(),
         counted(server.servers, "server"),
         counted(workers, "worker"),
-        server.bound.map_or("any number of".into(), |most| most.to_string())
+        match server.bound {
+            Some(most) => format!("gradients are at most {most} updates late"),
+            None => "gradients are as late as they come".into(),
+        }
     );
     let mut engine = ServedEngine {
         link,
