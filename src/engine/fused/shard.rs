@@ -257,20 +257,21 @@ impl Shard {
     /// If it is not here.
     pub fn read(&self, of: TensorId, first: usize, out: &mut [f32]) -> Result<(), EngineError> {
         let (param, buffer) = self.buffer(of);
-        Ok(match (&self.tensors[param], buffer) {
+        let done = match (&self.tensors[param], buffer) {
             (None, _) => return Err(elsewhere()),
             (Some(Tensor::Rows(rows)), None) => {
-                self.backend.read_table(&rows.tables, 0, first, out)?
+                self.backend.read_table(&rows.tables, 0, first, out)
             }
             (Some(Tensor::Rows(rows)), Some(buffer)) => {
-                self.backend.read_state(&rows.tables, beside(buffer), first, out)?
+                self.backend.read_state(&rows.tables, beside(buffer), first, out)
             }
-            (Some(Tensor::Running(at)), _) => self.backend.read(&self.running, at + first, out)?,
-            (Some(Tensor::Dense(at)), None) => self.backend.read(&self.params, at + first, out)?,
+            (Some(Tensor::Running(at)), _) => self.backend.read(&self.running, at + first, out),
+            (Some(Tensor::Dense(at)), None) => self.backend.read(&self.params, at + first, out),
             (Some(Tensor::Dense(at)), Some(buffer)) => {
-                self.backend.read(&self.dense_state[buffer], at + first, out)?
+                self.backend.read(&self.dense_state[buffer], at + first, out)
             }
-        })
+        };
+        Ok(done?)
     }
 
     /// Sets numbers `first..` of a tensor; there are so many.
@@ -280,20 +281,21 @@ impl Shard {
     pub fn write(&mut self, of: TensorId, first: usize, values: &[f32]) -> Result<(), EngineError> {
         let (param, buffer) = self.buffer(of);
         let Shard { backend, tensors, params, running, dense_state, .. } = self;
-        Ok(match (&mut tensors[param], buffer) {
+        let done = match (&mut tensors[param], buffer) {
             (None, _) => return Err(elsewhere()),
             (Some(Tensor::Rows(rows)), None) => {
-                backend.write_table(&mut rows.tables, 0, first, values)?
+                backend.write_table(&mut rows.tables, 0, first, values)
             }
             (Some(Tensor::Rows(rows)), Some(buffer)) => {
-                backend.write_state(&mut rows.tables, beside(buffer), first, values)?
+                backend.write_state(&mut rows.tables, beside(buffer), first, values)
             }
-            (Some(Tensor::Running(at)), _) => backend.write(running, *at + first, values)?,
-            (Some(Tensor::Dense(at)), None) => backend.write(params, *at + first, values)?,
+            (Some(Tensor::Running(at)), _) => backend.write(running, *at + first, values),
+            (Some(Tensor::Dense(at)), None) => backend.write(params, *at + first, values),
             (Some(Tensor::Dense(at)), Some(buffer)) => {
-                backend.write(&mut dense_state[buffer], *at + first, values)?
+                backend.write(&mut dense_state[buffer], *at + first, values)
             }
-        })
+        };
+        Ok(done?)
     }
 
     /// The parameter of a tensor, and which buffer of state beside it is meant.
