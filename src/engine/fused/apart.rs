@@ -75,7 +75,7 @@ impl FusedEngine<Cpu> {
         backend.begin_step(start)?;
         backend.group_rows(&mut batch)?;
         let (batch, rows) = (Cpu::borrow(&batch), start.samples);
-        let mut pass = Pass { backend, store, batch, first: 0, rows, training: true };
+        let mut pass = Pass { backend, store, batch, first: 0, rows, training: true, comm: None };
         parts.differentiate(&mut pass, network, clock)?;
         if config.optimizer.clip_norm.is_some() {
             pass.backend.add_squares(&pass.store.grads)?;

@@ -9,7 +9,7 @@ use crate::{
     backend::StepContext,
     batch::Samples,
     comm::{
-        Comm, CommError, Parcel, Patience, What,
+        Comm, CommError, Flight, Parcel, Patience, What,
         threads::{self, Threads},
     },
     engine::{
@@ -221,17 +221,26 @@ impl Comm for Slow {
     fn size(&self) -> usize {
         self.0.size()
     }
-    fn transfer(
+    fn begin(
         &self,
         what: What,
-        patience: Patience,
-        send: &mut Vec<Parcel>,
-        receive: &mut Vec<Parcel>,
-    ) -> Result<(), CommError> {
+        send: Vec<Parcel>,
+        receive: Vec<Parcel>,
+    ) -> Result<Flight, CommError> {
         if what == What::Pulled {
             thread::sleep(Duration::from_millis(40));
         }
-        self.0.transfer(what, patience, send, receive)
+        self.0.begin(what, send, receive)
+    }
+    fn progress(&self) {
+        self.0.progress();
+    }
+    fn finish(
+        &self,
+        flight: Flight,
+        patience: Patience,
+    ) -> Result<(Vec<Parcel>, Vec<Parcel>), CommError> {
+        self.0.finish(flight, patience)
     }
     fn arrived(&self, what: What, ranks: &[usize]) -> Result<Option<usize>, CommError> {
         self.0.arrived(what, ranks)

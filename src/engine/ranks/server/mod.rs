@@ -123,6 +123,11 @@ fn what_it_cannot(config: &EngineConfig) -> Option<&'static str> {
     if config.hashed.is_some() || config.cached.is_some() {
         return Some("embedding.store: tables of a parameter server are \"resident\"");
     }
+    if config.split_rows || config.replicate_small {
+        return Some(
+            "comm.split_rows and comm.replicate_small: a parameter server has its tables whole, on one server each; leave them out",
+        );
+    }
     if config.sum_order == SumOrder::Tree {
         return Some(
             "comm.sum = \"tree\": with comm.mode = \"parameter_server\" nothing is summed over ranks; remove it",

@@ -26,7 +26,9 @@ impl Homes {
         let (params, tables) = (config.model.params(), config.model.table_specs());
         // Without a limit of memory there is room.
         let placed = place(config, servers, None).ok();
-        let owner = |column: usize| placed.as_ref().map_or(0, |placed| placed.owners[column]);
+        let owner = |column: usize| {
+            placed.as_ref().and_then(|placed| placed.owners[column].first().copied()).unwrap_or(0)
+        };
         let owners: Vec<usize> = tables.iter().map(|t| owner(t.column)).collect();
         let mut of = vec![0; params.len()];
         let (mut values, mut weights) = (owners.iter(), owners.iter());

@@ -20,14 +20,23 @@ impl Comm for Ordered {
     fn size(&self) -> usize {
         self.inner.size()
     }
-    fn transfer(
+    fn begin(
         &self,
         what: What,
+        send: Vec<Parcel>,
+        receive: Vec<Parcel>,
+    ) -> Result<Flight, CommError> {
+        self.inner.begin(what, send, receive)
+    }
+    fn progress(&self) {
+        self.inner.progress();
+    }
+    fn finish(
+        &self,
+        flight: Flight,
         patience: Patience,
-        send: &mut Vec<Parcel>,
-        receive: &mut Vec<Parcel>,
-    ) -> Result<(), CommError> {
-        self.inner.transfer(what, patience, send, receive)
+    ) -> Result<(Vec<Parcel>, Vec<Parcel>), CommError> {
+        self.inner.finish(flight, patience)
     }
     fn arrived(&self, what: What, ranks: &[usize]) -> Result<Option<usize>, CommError> {
         let mut order = self.order.borrow_mut();
