@@ -116,6 +116,11 @@ fn what_a_parameter_server_cannot_do_is_refused_in_one_line() {
     let output = alone.args(&args).current_dir(dir.path()).output().unwrap();
     assert!(!output.status.success());
     assert!(text(&output).contains("at least 3 ranks"), "{}", text(&output));
+    let mut plan = Command::new(env!("CARGO_BIN_EXE_dlrm-bench"));
+    let plan = plan.args(["plan", "w.toml", "--ranks", "4"]).args(SERVED);
+    let output = plan.current_dir(dir.path()).output().unwrap();
+    assert!(!output.status.success());
+    assert!(text(&output).contains("knows synchronous training only"), "{}", text(&output));
     for home in homes().into_iter().take(1) {
         for (set, said) in [
             ("comm.servers=2", "takes at least 4 ranks"),
