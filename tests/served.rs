@@ -39,9 +39,13 @@ fn run_alone(dir: &Path, set: &[&str]) -> serde_json::Value {
 
 #[test]
 fn one_batch_at_a_time_comes_to_the_model_of_one_process() {
+    let homes = homes();
+    if homes.is_empty() {
+        return;
+    }
     let alone = folder();
     let want = aucs(&run_alone(alone.path(), &[]));
-    for (home, servers) in homes().into_iter().zip([2, 1].into_iter().cycle()) {
+    for (home, servers) in homes.into_iter().zip([2, 1].into_iter().cycle()) {
         let dir = folder();
         let servers = format!("comm.servers={servers}");
         let set = ["--set", &servers, "--set", "comm.staleness=0"];
@@ -55,11 +59,14 @@ fn one_batch_at_a_time_comes_to_the_model_of_one_process() {
 #[test]
 fn two_workers_learn_and_no_bound_is_passed() {
     const STEPS: [&str; 4] = ["--set", "train.max_steps=120", "--set", "eval.every_steps=60"];
+    let homes = homes();
+    if homes.is_empty() {
+        return;
+    }
     let dir = folder();
     let want = aucs(&run_alone(dir.path(), &STEPS)).pop().unwrap();
     assert!(want > 0.6, "planted data, of which much can be learnt: {want}");
-    for (home, bounds) in
-        homes().into_iter().zip([&[None, Some(1)][..], &[None]].into_iter().cycle())
+    for (home, bounds) in homes.into_iter().zip([&[None, Some(1)][..], &[None]].into_iter().cycle())
     {
         for &bound in bounds {
             let dir = folder();
