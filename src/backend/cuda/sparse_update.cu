@@ -1,8 +1,9 @@
 // Updates of embedding rows: gradients of bags summed by row in the order of the batch, then the
-// rule, in one sweep over the sorted occurrences. A group of 1 to 32 lanes takes SPAN occurrences,
-// four columns a lane. A row whose occurrences reach beyond a span leaves sums of its parts, which
-// `join_spans` adds in their order: popular rows are summed by many groups, and no order ever
-// varies.
+// rule, in one sweep over the sorted occurrences. A group of 1 to 32 lanes takes some SPAN
+// occurrences, four columns a lane. A row whose occurrences reach beyond a span leaves sums of its
+// parts, which `join_spans` adds in their order: popular rows are summed by many groups, and no order
+// ever varies. Spans begin at multiples of SPAN among a table's own occurrences, so that sums do not
+// depend on which tables are beside it.
 
 #define SPAN 32u
 
@@ -209,6 +210,16 @@ __device__ __forceinline__ void end(const Work& w, double squares) {
     if (threadIdx.x == 0) w.squares[blockIdx.x] = squares;
 }
 
+// Where the span begins of whose group the set's occurrence `at` would be the first: at the next
+// multiple of SPAN among its table's, or where that table ends.
+__device__ __forceinline__ u32 span_begin(const Work& w, u64 at) {
+    u32 n = last_occurrence(w);
+    if (at >= n) return n;
+    u32 t = table_of(w.id_base, w.table_count, (u32)at), base = w.id_base[t];
+    u32 begin = base + ((u32)at - base + SPAN - 1) / SPAN * SPAN;
+    return min(begin, w.id_base[t + 1]);
+}
+
 // Rows inside one span are done here; sums of the others' parts are left.
 template <u32 S>
 __device__ __forceinline__ void spans(const Work& w) {
@@ -217,7 +228,8 @@ __device__ __forceinline__ void spans(const Work& w) {
     double squares = 0.0;
     u32 start = first_occurrence(w), n = last_occurrence(w);
     for (u32 q = g.index; start + (u64)q * SPAN < n; q += g.count) {
-        u32 first = start + q * SPAN, last = min(first + SPAN, n), i = first;
+        u32 first = span_begin(w, start + (u64)q * SPAN), last = span_begin(w, start + (u64)(q + 1) * SPAN), i = first;
+        if (first == last) continue;
         u32 t = table_of(w.id_base, w.table_count, first);
         while (i < last) {
             u32 begin = i, key = w.keys[i];
@@ -245,7 +257,9 @@ __device__ __forceinline__ void join_spans(const Work& w) {
     double squares = 0.0;
     u32 start = first_occurrence(w), n = last_occurrence(w);
     for (u32 q = g.index; start + (u64)(q + 1) * SPAN < n; q += g.count) {
-        u32 first = start + q * SPAN, last = first + SPAN, key = w.keys[last - 1];
+        u32 first = span_begin(w, start + (u64)q * SPAN), last = span_begin(w, start + (u64)(q + 1) * SPAN);
+        if (last == n) continue;
+        u32 key = w.keys[last - 1];
         if (w.keys[last] != key || (first > start && w.keys[first - 1] == key)) continue;
         u32 t = table_of(w.id_base, w.table_count, last);
         // The first occurrence of another row.
@@ -257,6 +271,7 @@ __device__ __forceinline__ void join_spans(const Work& w) {
         float sum[S][4] = {};
         EACH(s, k) sum[s][k] = w.parts[((u64)q * 2 + 1) * w.dim + COLUMN(s, k)];
         u32 parts_end = (low - 1 - start) / SPAN;
+        if (span_begin(w, start + (u64)parts_end * SPAN) > low - 1) --parts_end;
         for (u32 p = q + 1; p <= parts_end; ++p) {
             EACH(s, k) sum[s][k] += w.parts[(u64)p * 2 * w.dim + COLUMN(s, k)];
         }
