@@ -182,7 +182,8 @@ fn what_one_rank_alone_does_is_refused_in_one_line() {
     let dir = folder();
     for home in homes().into_iter().take(1) {
         for (set, said) in [
-            ("engine.kind=candle", "2 ranks train with the fused engine on CPUs"),
+            ("engine.kind=candle", "2 ranks train with the fused engine;"),
+            ("comm.gpus=shared", "is said of GPUs"),
             ("embedding.store=hashed", "embedding.store"),
         ] {
             let args = [&RUN[..], &["--set", set]].concat();

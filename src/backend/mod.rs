@@ -9,6 +9,7 @@ pub mod cpu;
 pub mod cuda;
 mod device;
 mod in_flight;
+mod link;
 mod mat;
 mod precision;
 mod quantisation;
@@ -16,7 +17,7 @@ mod step_control;
 
 use crate::{
     batch::{BatchLimits, CheckedBatch, GeneratedLog, Misfit, Span},
-    comm::CommError,
+    comm::{Comm, CommError, Patience},
     embedding::RowKind,
     host::pool::Pool,
     metrics::{Counts, MetricsError},
@@ -26,6 +27,7 @@ use crate::{
 
 pub use device::Device;
 pub use in_flight::InFlight;
+pub use link::DeviceLink;
 pub use mat::{Linear, Mat, MatMut, Norm, Window};
 pub use precision::{Held, Precision};
 pub use quantisation::{ONLY_PREDICTS, Quantisation, QuantisedLayers};
@@ -202,9 +204,8 @@ pub struct Join {
 /// Error of a device that keeps no weights itself.
 const NO_WEIGHTS: &str = "this device keeps no weights of layers itself";
 
-/// Error of a device that only trains alone.
-const ONE_RANK: &str =
-    "this device does not train on several ranks yet; use engine.device = \"cpu\"";
+/// Error of a device whose messages to others go through the host.
+const NO_LINK: &str = "this device sends nothing to other devices; use comm.exchange = \"host\"";
 
 /// Elements of a table that are changed at a time where that cannot be done in place: 4 MiB in f32.
 pub const PART: usize = 1 << 20;
@@ -237,6 +238,30 @@ pub trait Backend: 'static {
     type Scores;
     /// Plan and scratch space of dot interactions of one shape.
     type Dot;
+
+    // Ranks
+
+    /// What carries messages from this device to those of other ranks, with its version.
+    ///
+    /// # Errors
+    /// If there is nothing.
+    fn link_library(&self) -> Result<String> {
+        Err(BackendError::Device(NO_LINK.into()))
+    }
+
+    /// From now on messages to the other ranks go from device to device. All ranks do this at the
+    /// same time.
+    ///
+    /// # Errors
+    /// If there is nothing that carries them, or the others do not come.
+    fn link_ranks(&mut self, _comm: &dyn Comm, _patience: Patience) -> Result<()> {
+        Err(BackendError::Device(NO_LINK.into()))
+    }
+
+    /// The way to the other ranks' devices; `None` where messages go through the host.
+    fn link(&mut self) -> Option<&mut dyn DeviceLink<Self::Floats>> {
+        None
+    }
 
     // Memory
 
@@ -777,14 +802,10 @@ pub trait Backend: 'static {
     fn add_squares(&mut self, x: &Self::Floats) -> Result<()>;
 
     /// What this device has counted of the present step, for ranks to sum.
-    fn step_sums(&mut self) -> Result<StepSums> {
-        Err(BackendError::Device(ONE_RANK.into()))
-    }
+    fn step_sums(&mut self) -> Result<StepSums>;
 
     /// Puts what all ranks have counted in its place.
-    fn set_step_sums(&mut self, _sums: StepSums) -> Result<()> {
-        Err(BackendError::Device(ONE_RANK.into()))
-    }
+    fn set_step_sums(&mut self, sums: StepSums) -> Result<()>;
 
     /// Decides on the update, after all of [`Backend::check_finite`] and of the squares, and adjusts
     /// the loss scale.

@@ -20,7 +20,7 @@ const MEETING: Patience = Patience::For(Duration::from_secs(120));
 /// How long a rank that has failed lets the first one tell of it.
 const LAST_WORDS: Duration = Duration::from_secs(30);
 /// How long the others may take to leave.
-const LEAVING: RanksConfig = RanksConfig { timeout: Duration::from_secs(30) };
+const LEAVING: RanksConfig = RanksConfig::within(Duration::from_secs(30));
 
 /// The ranks, of which this process is the first.
 pub(super) struct First {

@@ -151,6 +151,14 @@ pub enum CommError {
         /// This one.
         ours: String,
     },
+    /// Messages that go from GPU to GPU have not come.
+    #[error("{} from GPU to GPU have not come for {seconds} s; the library that carries them does not say which rank is late", .what.name())]
+    Stuck {
+        /// What is missing.
+        what: What,
+        /// Seconds that it was waited for.
+        seconds: u64,
+    },
     /// The library that carries messages.
     #[error("{0}")]
     Library(String),

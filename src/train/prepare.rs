@@ -70,8 +70,13 @@ pub(super) fn prepare_until(
     // is made.
     let sizes =
         workload.data_schema()?.map(|schema| workload.engine_config(&schema)).transpose()?;
+    // On several ranks a GPU has a part of the tables; `ranked::check` looks at that.
+    let fits_device = |sizes: &EngineConfig| match ranks {
+        Some(_) => Ok(()),
+        None => check_device(workload, sizes),
+    };
     if let Some(sizes) = &sizes {
-        check_device(workload, sizes)?;
+        fits_device(sizes)?;
     }
     let checks_memory = |config: Option<&EngineConfig>| match (ranks, config) {
         (Some(team), Some(config)) => ranked::check(workload, config, team),
@@ -89,7 +94,7 @@ pub(super) fn prepare_until(
     if sizes.is_none() {
         checks_memory(Some(&config))?;
     }
-    check_device(workload, &config)?;
+    fits_device(&config)?;
     let plan = workload.loader_plan();
     let train_samples = train.len().unwrap_or(u64::MAX);
     check_steps(workload, &plan, train_samples)?;

@@ -2,10 +2,9 @@
 
 use super::{TrainError, memory::shown, served};
 use crate::{
-    backend::Device,
     comm::Team,
     engine::{
-        Engine, EngineConfig, EngineKind,
+        Engine, EngineConfig, EngineError, EngineKind,
         ranks::{Load, Placement, lead, place, refusal},
     },
     model::init::Initializer,
@@ -24,16 +23,35 @@ pub(super) fn check(
     }
     let ranks = team.members.len();
     let engine = &workload.engine;
-    if engine.kind != EngineKind::Fused || engine.device != Device::Cpu {
+    if engine.kind != EngineKind::Fused {
         let what = format!(
-            "{ranks} ranks train with the fused engine on CPUs; use engine.kind = \"fused\" and engine.device = \"cpu\", or one rank"
+            "{ranks} ranks train with the fused engine; use engine.kind = \"fused\", or one rank"
         );
         return Err(TrainError::Ranks(what));
     }
-    if let Some(what) = refusal(config, ranks) {
-        return Err(TrainError::Ranks(what.into()));
+    let devices = workload.comm.ranks(engine.device).devices;
+    let refused = refusal(config, ranks).map(str::to_owned);
+    if let Some(what) = refused.or_else(|| devices.refusal(config, ranks)) {
+        return Err(TrainError::Ranks(what));
     }
-    fits(team, &placement(workload, config, team)?.loads)
+    let loads = placement(workload, config, team)?.loads;
+    match engine.device.open().map_err(EngineError::from)? {
+        Some(gpu) => fits_gpu(gpu.available().map_err(EngineError::from)?, &loads[0]),
+        None => fits(team, &loads),
+    }
+}
+
+/// Refuses tables of the first rank that take more than the free memory of its GPU. The others say
+/// so themselves.
+fn fits_gpu(free: u64, load: &Load) -> Result<(), TrainError> {
+    if load.bytes <= free {
+        return Ok(());
+    }
+    Err(TrainError::Ranks(format!(
+        "tables of rank 0 take {} with their optimizer state, and {} are free on its GPU; use more ranks, smaller tables or engine.embedding_rows = \"bf16\"",
+        shown(load.bytes),
+        shown(free)
+    )))
 }
 
 /// Where tables go: by what a step of training moves.
@@ -92,7 +110,7 @@ pub(super) fn engine(
         note += &format!("; on all ranks: {}", everywhere.join(", "));
     }
     let comm = Rc::clone(&team.comm);
-    let engine = lead(comm, config, workload.comm.ranks(), placement, init)?;
+    let engine = lead(comm, config, workload.comm.ranks(workload.engine.device), placement, init)?;
     Ok((Box::new(engine), note))
 }
 
@@ -117,5 +135,9 @@ mod tests {
         assert!(fits(&team, &loads([40, 50, 50])).is_ok());
         let full = fits(&team, &loads([40, 50, 51])).unwrap_err().to_string();
         assert!(full.starts_with("tables on host a take 0.1 kB with"), "{full}");
+        let load = Load { bytes: 2_000, ..Load::default() };
+        assert!(fits_gpu(2_000, &load).is_ok());
+        let full = fits_gpu(1_999, &load).unwrap_err().to_string();
+        assert!(full.starts_with("tables of rank 0 take 2.0 kB with"), "{full}");
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     engine::{
         EngineKind, SumOrder,
         ranks::{
-            RanksConfig,
+            Exchange, Gpus, RankDevices, RanksConfig,
             server::{CommMode, ServerConfig},
         },
     },
@@ -100,6 +100,12 @@ pub struct CommSection {
     /// Whether all ranks have small tables.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub replicate_small: bool,
+    /// Whose the GPUs of a host are.
+    #[serde(skip_serializing_if = "Gpus::is_own")]
+    pub gpus: Gpus,
+    /// Which way messages take between ranks on GPUs.
+    #[serde(skip_serializing_if = "Exchange::is_host")]
+    pub exchange: Exchange,
     /// How long one rank waits for another, in seconds; `None` is five minutes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<f64>,
@@ -113,17 +119,23 @@ impl CommSection {
 
     /// How a parameter server is to work, if there is to be one.
     pub fn server(&self) -> Option<ServerConfig> {
-        let RanksConfig { timeout } = self.ranks();
         (self.mode == CommMode::ParameterServer).then(|| ServerConfig {
             servers: self.servers.unwrap_or(1),
             bound: self.staleness,
-            timeout,
+            timeout: self.timeout(),
         })
     }
 
-    /// What ranks are told.
-    pub fn ranks(&self) -> RanksConfig {
-        RanksConfig { timeout: Duration::from_secs_f64(self.timeout_seconds.unwrap_or(300.0)) }
+    fn timeout(&self) -> Duration {
+        Duration::from_secs_f64(self.timeout_seconds.unwrap_or(300.0))
+    }
+
+    /// What ranks on a device are told.
+    pub fn ranks(&self, device: Device) -> RanksConfig {
+        RanksConfig {
+            timeout: self.timeout(),
+            devices: RankDevices { device, gpus: self.gpus, exchange: self.exchange },
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use super::{
     groups,
     interaction::Dot,
     linear::{self, Params, Products},
-    loss,
+    links::Links,
+    loss, matrix,
     memory::{Floats, Input},
     moving::Moving,
     planted::Planted,
@@ -21,11 +22,12 @@ use super::{
 };
 use crate::{
     backend::{
-        After, Backend, DotShape, Dropout, Gate, Held, InFlight, Join, Linear, Mat, MatMut,
-        MovedRows, Norm, Onto, Position, Precision, ProductShape, Result, RowsOf, SparseGradient,
-        StepControl, StepStart, TableState, TablesShape, Window,
+        After, Backend, DeviceLink, DotShape, Dropout, Gate, Held, InFlight, Join, Linear, Mat,
+        MatMut, MovedRows, Norm, Onto, Position, Precision, ProductShape, Result, RowsOf,
+        SparseGradient, StepControl, StepStart, StepSums, TableState, TablesShape, Window,
     },
     batch::{BatchLimits, CheckedBatch, GeneratedLog, Span},
+    comm::{Comm, Patience},
     host::pool::Pool,
     metrics::{Counts, MetricsError},
     model::LossSpec,
@@ -58,6 +60,8 @@ pub struct Cuda {
     step: StepState,
     graphs: Graphs,
     moving: Moving,
+    /// The other ranks' GPUs, where messages go straight to them.
+    links: Option<Links>,
 }
 
 impl Cuda {
@@ -83,6 +87,7 @@ impl Cuda {
             step: StepState::new(&driver)?,
             graphs: Graphs::new(&driver, config.graphs),
             moving: Moving::default(),
+            links: None,
             driver,
         })
     }
@@ -152,6 +157,19 @@ impl Backend for Cuda {
         self.driver.device().memory.checked_sub(free)
     }
 
+    fn link_library(&self) -> Result<String> {
+        self.driver.link_library()
+    }
+
+    fn link_ranks(&mut self, comm: &dyn Comm, patience: Patience) -> Result<()> {
+        self.links = Some(Links::join(&self.driver, comm, patience)?);
+        Ok(())
+    }
+
+    fn link(&mut self) -> Option<&mut dyn DeviceLink<Floats>> {
+        self.links.as_mut().map(|links| links as &mut dyn DeviceLink<Floats>)
+    }
+
     fn zeros(&mut self, len: usize, what: &str) -> Result<Floats> {
         Floats::zeros(&self.driver, len, what)
     }
@@ -166,6 +184,14 @@ impl Backend for Cuda {
 
     fn read(&self, from: &Floats, at: usize, to: &mut [f32]) -> Result<()> {
         from.read(&*self.driver, at, to)
+    }
+
+    fn read_mat(&self, x: Mat<'_, Floats>, out: &mut [f32]) -> Result<()> {
+        matrix::read(&*self.driver, &mut self.reading.borrow_mut(), x.operand(), out)
+    }
+
+    fn write_mat(&mut self, to: MatMut<'_, Floats>, values: &[f32]) -> Result<()> {
+        matrix::write(&*self.driver, &mut self.scratch, to.operand(), values)
     }
 
     fn fill(&mut self, to: &mut Floats, value: f32) -> Result<()> {
@@ -688,6 +714,14 @@ impl Backend for Cuda {
             x.len(),
             self.step.squares(),
         )
+    }
+
+    fn step_sums(&mut self) -> Result<StepSums> {
+        self.step.sums()
+    }
+
+    fn set_step_sums(&mut self, sums: StepSums) -> Result<()> {
+        self.step.set_sums(sums)
     }
 
     fn decide_update(&mut self) -> Result<()> {

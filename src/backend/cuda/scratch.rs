@@ -24,13 +24,15 @@ pub(super) enum Purpose {
     Table,
     /// Rows of a table in f32, and their numbers.
     Rows,
+    /// A matrix in f32, row behind row, on its way to the host or from it.
+    Matrix,
 }
 
 /// One piece of memory for each purpose.
 #[derive(Debug)]
 pub(super) struct Scratch {
     driver: Rc<dyn Driver>,
-    pieces: [Option<Memory>; 8],
+    pieces: [Option<Memory>; 9],
 }
 
 impl Scratch {

@@ -9,7 +9,7 @@ use super::{
     rules,
 };
 use crate::{
-    backend::{InFlight, Position, Result, StepContext, StepControl, StepStart, Update},
+    backend::{InFlight, Position, Result, StepContext, StepControl, StepStart, StepSums, Update},
     optim::{LossScale, LossScaleSpec, LossScaler, OptimizerSpec, ScalerState, rules::CONSTANTS},
 };
 use std::{mem::offset_of, rc::Rc};
@@ -177,9 +177,7 @@ impl StepState {
 
     /// Where the training stands; no step computes.
     pub(super) fn position(&self) -> Result<Position> {
-        let mut state = [State::default()];
-        self.driver.to_host(self.state.at(), bytes_of_mut(&mut state))?;
-        let State { answer: Answer { scale, skipped, updates, .. }, good, .. } = state[0];
+        let State { answer: Answer { scale, skipped, updates, .. }, good, .. } = self.read()?;
         let scale = LossScale { scale, skipped_steps: skipped };
         Ok(Position { updates, loss_scale: ScalerState { scale, good_steps: good } })
     }
@@ -203,6 +201,28 @@ impl StepState {
         }
         let (plan, state) = (Plan { number, first, candidates }, self.state.at());
         launch!(&*self.driver, SOURCE, "begin_step", SINGLE, plan, state)
+    }
+
+    /// What is counted of the step so far; waits for it.
+    pub(super) fn sums(&self) -> Result<StepSums> {
+        let State { losses, squares, overflow, .. } = self.read()?;
+        Ok(StepSums { losses, squares, overflow: overflow != 0 })
+    }
+
+    /// Puts other sums in their place. As in loss.cu a loss that is not finite stops the training.
+    pub(super) fn set_sums(&self, sums: StepSums) -> Result<()> {
+        let mut state = self.read()?;
+        (state.losses, state.squares) = (sums.losses, sums.squares);
+        state.overflow = sums.overflow.into();
+        state.answer.loss = (sums.losses / self.start.samples as f64) as f32;
+        state.answer.stopped |= u32::from(!state.answer.loss.is_finite());
+        self.driver.to_device(self.state.at(), bytes_of(&[state]))
+    }
+
+    fn read(&self) -> Result<State> {
+        let mut state = [State::default()];
+        self.driver.to_host(self.state.at(), bytes_of_mut(&mut state))?;
+        Ok(state[0])
     }
 
     /// Decides on the update.

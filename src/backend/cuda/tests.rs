@@ -24,6 +24,7 @@ use crate::{
 use proptest::prelude::*;
 use std::rc::Rc;
 
+mod links;
 mod races;
 mod refusals;
 

@@ -18,7 +18,7 @@ use crate::{
         Backend, MovedRows, Quantisation, Result, StepContext, StepControl, StepEnd, StepStart,
         StepSums, TablesShape, Window,
         cpu::{Cpu, CpuConfig},
-        cuda::{Cuda, CudaConfig},
+        cuda::{Cuda, CudaConfig, driver::DeviceInfo},
     },
     batch::{Batch, BatchLimits, Derived, GeneratedLog, Samples},
     comm::NormRanks,
@@ -273,8 +273,52 @@ impl FusedEngine<Cuda> {
     }
 }
 
+impl FusedEngine<Cuda> {
+    /// The part of one of several ranks, on GPU number `ordinal`; else as on the CPU.
+    ///
+    /// # Errors
+    /// What is missing: the driver, the GPU, a library, memory.
+    pub fn ranked_on_gpu(
+        ordinal: u32,
+        config: &EngineConfig,
+        share: &TableShare,
+        init: Option<&mut Initializer>,
+    ) -> std::result::Result<Self, EngineError> {
+        Self::ranked_on(Cuda::open(ordinal, &cuda_config(config))?, config, share, init)
+    }
+
+    fn ranked_on(
+        cuda: Cuda,
+        config: &EngineConfig,
+        share: &TableShare,
+        init: Option<&mut Initializer>,
+    ) -> std::result::Result<Self, EngineError> {
+        let engine = Self::unfilled(cuda, config, Has::Share(share))?;
+        match init {
+            Some(init) => engine.filled(init),
+            None => Ok(engine),
+        }
+    }
+
+    /// The GPU.
+    pub(in crate::engine) fn gpu(&self) -> &DeviceInfo {
+        self.backend.device()
+    }
+}
+
 #[cfg(test)]
 impl FusedEngine<Cuda> {
+    /// The part of one of several ranks, on a GPU whose driver is given.
+    pub(crate) fn ranked_on_driver(
+        driver: &std::rc::Rc<dyn crate::backend::cuda::driver::Driver>,
+        config: &EngineConfig,
+        share: &TableShare,
+        init: Option<&mut Initializer>,
+    ) -> std::result::Result<Self, EngineError> {
+        let cuda = Cuda::on(std::rc::Rc::clone(driver), &cuda_config(config))?;
+        Self::ranked_on(cuda, config, share, init)
+    }
+
     /// The engine on a GPU whose driver is given.
     pub(crate) fn on_driver(
         driver: &std::rc::Rc<dyn crate::backend::cuda::driver::Driver>,
@@ -412,9 +456,28 @@ impl<B: Backend> FusedEngine<B> {
         })
     }
 
+    /// The device.
+    pub(in crate::engine) fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// The device, to change.
+    pub(in crate::engine) fn backend_mut(&mut self) -> &mut B {
+        &mut self.backend
+    }
+
     /// Training batches seen.
     pub(in crate::engine) fn batches(&self) -> u64 {
         self.batches
+    }
+
+    /// Waits for the steps that have begun; their results can still be taken.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFinite`] if the loss of one is not finite.
+    pub(in crate::engine) fn await_steps(&mut self) -> std::result::Result<(), EngineError> {
+        while self.backend.fetch_result(true)? {}
+        self.backend.in_flight().failed().map_or(Ok(()), |end| Err(not_finite(end)))
     }
 
     /// Begins a training step.
@@ -571,8 +634,9 @@ pub(super) fn cpu_config(config: &EngineConfig) -> CpuConfig {
 
 /// How a GPU is to compute.
 pub(super) fn cuda_config(config: &EngineConfig) -> CudaConfig {
-    let EngineConfig { threads, pin_threads, precision, .. } = *config;
-    CudaConfig { threads, pin_threads, precision, graphs: true }
+    let EngineConfig { threads, pin_threads, precision, ranks, .. } = *config;
+    // No graph can hold that ranks wait for each other's messages.
+    CudaConfig { threads, pin_threads, precision, graphs: ranks == 1 }
 }
 
 impl<B: Backend> Engine for FusedEngine<B> {

@@ -13,6 +13,7 @@ mod fields;
 mod fm;
 mod gradients;
 mod interaction;
+mod linked;
 mod look;
 mod loss;
 mod micro_batch;

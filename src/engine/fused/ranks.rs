@@ -18,28 +18,32 @@ use crate::{
     backend::{Backend, Mat, Result, StepSums, Window},
     comm::{self, Comm, Flight, Patience, What},
     engine::{
-        EngineConfig, TableShare,
+        EngineConfig, SumOrder, TableShare,
         ranks::{Share, rows_of},
     },
 };
 use std::{ops::Range, rc::Rc};
 
 /// A set of tables: how wide they are, and which ranks have each.
-struct Set {
-    dim: usize,
+pub(super) struct Set {
+    pub(super) dim: usize,
     owners: Vec<Vec<usize>>,
 }
 
 /// What a rank knows of the others, and its messages.
 pub(crate) struct Ranks {
-    comm: Rc<dyn Comm>,
+    pub(super) comm: Rc<dyn Comm>,
     patience: Patience,
     /// Factor of the gradients of tables ([`EngineConfig::tables_by_ranks`]).
     factor: Option<f32>,
-    sets: Vec<Set>,
+    pub(super) sets: Vec<Set>,
+    /// In which order gradients of dense parameters are summed.
+    pub(super) order: SumOrder,
     /// Messages of an exchange that is not under way.
     parcels: Parcels,
     exchange: Option<Flight>,
+    /// Whether an exchange from device to device is under way.
+    pub(super) linked: bool,
     sums: Sums,
     /// Gradients of one table; scratch space.
     scratch: Vec<f32>,
@@ -72,8 +76,9 @@ impl Ranks {
         let (comm, patience) = (Rc::clone(&share.comm), share.patience);
         let (parcels, sums) =
             (Parcels::new(&*comm), Sums::new(Rc::clone(&comm), patience, config.sum_order));
-        let (exchange, scratch) = (None, Vec::new());
-        Ranks { comm, patience, factor, sets, parcels, exchange, sums, scratch }
+        let (order, exchange, scratch) = (config.sum_order, None, Vec::new());
+        let linked = false;
+        Ranks { comm, patience, factor, sets, order, parcels, exchange, linked, sums, scratch }
     }
 
     /// This rank, and how many there are.
@@ -110,13 +115,11 @@ impl Ranks {
         of: Of,
         samples: usize,
     ) -> Result<()> {
-        let (me, size) = (self.comm.rank(), self.comm.size());
-        // Whose tables, and whose samples, there are in what this rank sends to another.
-        let sent = |peer: usize| match of {
-            Of::Vectors => (me, rows_of(peer, size, samples)),
-            Of::Gradients => (peer, rows_of(me, size, samples)),
-        };
-        let got = got(of, (me, size), samples);
+        if backend.link().is_some() {
+            return self.begin_linked(backend, network, of, samples);
+        }
+        let place = self.place();
+        let (sent, got) = (sent(of, place, samples), got(of, place, samples));
         let Ranks { comm, sets, parcels: Parcels { send, receive }, .. } = self;
         for parcel in send.iter_mut() {
             parcel.words.clear();
@@ -156,8 +159,12 @@ impl Ranks {
         of: Of,
         samples: usize,
     ) -> Result<()> {
+        if std::mem::take(&mut self.linked) {
+            self.finish_linked(backend, network, of, samples)?;
+            return self.times(backend, network, of, samples);
+        }
         let Some(flight) = self.exchange.take() else { return Ok(()) };
-        let (me, size) = (self.comm.rank(), self.comm.size());
+        let (me, size) = self.place();
         let got = got(of, (me, size), samples);
         let Ranks { comm, patience, sets, parcels: Parcels { send, receive }, scratch, .. } = self;
         (*send, *receive) = comm.finish(flight, *patience)?;
@@ -182,6 +189,17 @@ impl Ranks {
             }
             Ok(())
         })?;
+        self.times(backend, network, of, samples)
+    }
+
+    /// Multiplies gradients of tables, if that is asked for.
+    fn times<B: Backend>(
+        &mut self,
+        backend: &mut B,
+        network: &mut Network<B>,
+        of: Of,
+        samples: usize,
+    ) -> Result<()> {
         match self.factor {
             Some(factor) if of == Of::Gradients => self.multiply(backend, network, factor, samples),
             _ => Ok(()),
@@ -217,12 +235,17 @@ impl Ranks {
     ) -> Result<()> {
         match range.len() {
             ..WORTH => Ok(()),
+            // On a device they take their turn behind all that it is asked for anyway.
+            _ if backend.link().is_some() => Ok(()),
             _ => self.sums.begin(backend, &store.grads, range),
         }
     }
 
     /// Sums all gradients of dense parameters over all ranks.
     pub fn sum<B: Backend>(&mut self, backend: &mut B, store: &mut Store<B>) -> Result<()> {
+        if backend.link().is_some() {
+            return self.sum_linked(backend, store);
+        }
         for rest in self.sums.rest(store.layout.dense) {
             self.sums.begin(backend, &store.grads, rest)?;
         }
@@ -262,8 +285,20 @@ impl Ranks {
     }
 }
 
+/// Whose tables, and whose samples, there are in what a rank sends to another one.
+pub(super) fn sent(
+    of: Of,
+    (me, size): (usize, usize),
+    samples: usize,
+) -> impl Fn(usize) -> (usize, Range<usize>) {
+    move |peer| match of {
+        Of::Vectors => (me, rows_of(peer, size, samples)),
+        Of::Gradients => (peer, rows_of(me, size, samples)),
+    }
+}
+
 /// Whose tables, and whose samples, there are in what a rank gets from another one.
-fn got(
+pub(super) fn got(
     of: Of,
     (me, size): (usize, usize),
     samples: usize,
@@ -276,13 +311,13 @@ fn got(
 
 impl Set {
     /// How many of its tables a rank has.
-    fn of(&self, rank: usize) -> usize {
+    pub(super) fn of(&self, rank: usize) -> usize {
         self.owners.iter().filter(|owners| owners.contains(&rank)).count()
     }
 }
 
 /// Columns of a rank's tables of a set, with how many ranks share each.
-fn tables<'a>(
+pub(super) fn tables<'a>(
     sets: &'a [Set],
     embedding: &Embedding,
     rank: usize,

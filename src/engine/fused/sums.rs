@@ -17,7 +17,7 @@ pub(super) fn floats(words: &mut [u32]) -> &mut [f32] {
 }
 
 /// Part `part` of some dense gradients, which `parts` ranks share: whole lines.
-fn share(all: &Range<usize>, part: usize, parts: usize) -> Range<usize> {
+pub(super) fn share(all: &Range<usize>, part: usize, parts: usize) -> Range<usize> {
     let lines = all.len() / ALIGN;
     let at = |part| all.start + lines * part / parts * ALIGN;
     at(part)..at(part + 1)

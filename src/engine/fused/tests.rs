@@ -29,6 +29,8 @@ mod hashed;
 mod look;
 mod micro_batches;
 mod ranks;
+#[cfg(target_os = "linux")]
+mod ranks_gpu;
 mod served;
 
 const ROWS: [usize; 3] = [7, 20, 5];

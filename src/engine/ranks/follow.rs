@@ -1,14 +1,15 @@
 //! All ranks but the first: they do what rank 0 says.
 
 use super::{
-    TableShare,
+    RankDevices, TableShare,
     message::{Command, Cut, HEAD},
+    part::{self, Open, meet, open},
     rows_of, server,
 };
 use crate::{
     batch::{Batch, Samples},
-    comm::{self, Comm, CommError, Parcel, Patience, What, words_text},
-    engine::{Engine, EngineConfig, EngineError, EnginePosition, FusedEngine},
+    comm::{Comm, CommError, Parcel, Patience, What, words_text},
+    engine::{EngineConfig, EngineError, EnginePosition},
     model::init::{InitSource, Initializer},
 };
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,8 @@ pub(super) struct Setup {
     pub owners: Vec<Vec<usize>>,
     /// How long one rank waits for another, in milliseconds.
     pub timeout_ms: u64,
+    /// What ranks compute on.
+    pub devices: RankDevices,
     /// Where initial values come from.
     pub init: SetupInit,
 }
@@ -45,7 +48,7 @@ pub(super) enum SetupInit {
 
 /// An engine with what belongs to it.
 struct Part {
-    engine: FusedEngine,
+    engine: Box<dyn part::Part>,
     share: TableShare,
     dense: usize,
     batch: Batch,
@@ -57,9 +60,14 @@ struct Part {
 /// # Errors
 /// Whatever keeps this rank from going on. Then the others have been told.
 pub fn follow(comm: &Rc<dyn Comm>) -> Result<(), EngineError> {
+    follow_by(comm, &open)
+}
+
+/// The same, with this rank's engine made by `open`.
+pub(crate) fn follow_by(comm: &Rc<dyn Comm>, open: &Open<'_>) -> Result<(), EngineError> {
     let mut part: Option<Part> = None;
     loop {
-        match next(comm, &mut part) {
+        match next(comm, &mut part, open) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
             Err(e) => {
@@ -74,7 +82,11 @@ pub fn follow(comm: &Rc<dyn Comm>) -> Result<(), EngineError> {
 }
 
 /// Waits for a command and does it; `false` if it was the last one.
-fn next(comm: &Rc<dyn Comm>, part: &mut Option<Part>) -> Result<bool, EngineError> {
+fn next(
+    comm: &Rc<dyn Comm>,
+    part: &mut Option<Part>,
+    open: &Open<'_>,
+) -> Result<bool, EngineError> {
     // Without a model rank 0 may read data for hours; with one it may judge, or write to a slow disk,
     // for longer than a step's messages take.
     let patience = match part.as_ref().map(|p| p.share.patience) {
@@ -102,8 +114,8 @@ fn next(comm: &Rc<dyn Comm>, part: &mut Option<Part>) -> Result<bool, EngineErro
         (Command::Setup, _) => {
             // The memory of the old one first.
             *part = None;
-            *part = Some(Part::new(comm, &content)?);
-            comm::all_gather(&**comm, What::Greeting, Patience::Unlimited, &[1])?;
+            // Rank 0 says what keeps all from training together, and what comes of it.
+            *part = Part::new(comm, &content, open)?;
         }
         (_, None) => return Err(EngineError::Unsupported("rank 0 has not made a model".into())),
         (command, Some(part)) => part.obey(command, &content)?,
@@ -112,22 +124,30 @@ fn next(comm: &Rc<dyn Comm>, part: &mut Option<Part>) -> Result<bool, EngineErro
 }
 
 impl Part {
-    fn new(comm: &Rc<dyn Comm>, content: &[u32]) -> Result<Self, EngineError> {
+    /// A rank's part; `None` if ranks cannot train together.
+    fn new(
+        comm: &Rc<dyn Comm>,
+        content: &[u32],
+        open: &Open<'_>,
+    ) -> Result<Option<Self>, EngineError> {
         let setup: Setup = serde_json::from_str(&words_text(content)).map_err(|e| {
             EngineError::Unsupported(format!("the model of rank 0 is not understood: {e}"))
         })?;
-        let Setup { config, owners, timeout_ms, init } = setup;
+        let Setup { config, owners, timeout_ms, devices, init } = setup;
         let patience = Patience::For(Duration::from_millis(timeout_ms));
         let share = TableShare { comm: Rc::clone(comm), owners, patience };
-        let engine = match init {
+        let mut opened = match init {
             SetupInit::Philox { seed } => {
                 let mut init = Initializer::new(&config.model, InitSource::Philox { seed });
-                FusedEngine::ranked(&config, &share, Some(&mut init))?
+                open(&config, &share, devices, Some(&mut init))?
             }
-            SetupInit::Sent => FusedEngine::ranked(&config, &share, None)?,
+            SetupInit::Sent => open(&config, &share, devices, None)?,
         };
         let dense = config.batch_limits().dense;
-        Ok(Part { engine, share, dense, batch: Batch::default(), predictions: Vec::new() })
+        let met = meet(&share, &mut opened, devices)?;
+        let engine = opened.part;
+        let part = Part { engine, share, dense, batch: Batch::default(), predictions: Vec::new() };
+        Ok(met.ok().map(|()| part))
     }
 
     fn obey(&mut self, command: Command, content: &[u32]) -> Result<(), EngineError> {
@@ -159,12 +179,12 @@ impl Part {
             }
             Command::Read(tensor, numbers) => {
                 let mut values = vec![0.0; numbers.len];
-                tensor.read(engine, numbers.first, &mut values)?;
+                tensor.read(&**engine, numbers.first, &mut values)?;
                 send(What::Values, values.iter().map(|x| x.to_bits()).collect())?;
             }
             Command::Write(tensor, numbers) => {
                 let values: Vec<f32> = content.iter().map(|w| f32::from_bits(*w)).collect();
-                tensor.write(engine, numbers.first, &values)?;
+                tensor.write(&mut **engine, numbers.first, &values)?;
             }
             Command::GoOn => {
                 let from: EnginePosition =

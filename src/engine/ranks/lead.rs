@@ -1,10 +1,11 @@
 //! Rank 0: an engine whose tables are on all ranks.
 
 use super::{
-    Placement, RanksConfig, Share, SumOrder, TableShare,
+    Exchange, Placement, RanksConfig, Share, SumOrder, TableShare,
     follow::{Setup, SetupInit},
     is_everywhere,
     message::{Command, Cut, Numbers},
+    part::{Open, Part, meet, open},
     refusal, rows_of,
 };
 use crate::{
@@ -12,8 +13,8 @@ use crate::{
     batch::{Batch, BatchLimits, Samples},
     comm::{self, Comm, CommError, Parcel, Patience, What, text_words},
     engine::{
-        Engine, EngineConfig, EngineError, EnginePosition, FillPart, FusedEngine, NO_LOG, Phase,
-        PhaseClock, StateSpec, TensorId,
+        Engine, EngineConfig, EngineError, EnginePosition, FillPart, NO_LOG, Phase, PhaseClock,
+        StateSpec, TensorId,
     },
     model::{ParamKind, ParamSpec, init::Initializer},
     optim::LossScale,
@@ -28,7 +29,7 @@ const PART: usize = 1 << 20;
 
 /// An engine of which every rank has a part. Only rank 0 has this one.
 pub struct RankedEngine {
-    inner: FusedEngine,
+    inner: Box<dyn Part>,
     share: TableShare,
     /// Of each parameter the ranks that have its rows; `None` = all have it.
     homes: Vec<Option<Vec<usize>>>,
@@ -55,9 +56,22 @@ pub fn lead(
     placement: Placement,
     init: &mut Initializer,
 ) -> Result<RankedEngine, EngineError> {
+    lead_by(comm, config, ranks, placement, init, &open)
+}
+
+/// The same, with this rank's engine made by `open`.
+pub(crate) fn lead_by(
+    comm: Rc<dyn Comm>,
+    config: &EngineConfig,
+    ranks: RanksConfig,
+    placement: Placement,
+    init: &mut Initializer,
+    open: &Open<'_>,
+) -> Result<RankedEngine, EngineError> {
     let size = comm.size();
-    if let Some(what) = refusal(config, size) {
-        return Err(EngineError::Unsupported(what.into()));
+    let refused = refusal(config, size).map(str::to_owned);
+    if let Some(what) = refused.or_else(|| ranks.devices.refusal(config, size)) {
+        return Err(EngineError::Unsupported(what));
     }
     let config = EngineConfig { ranks: size, ..config.clone() };
     let patience = Patience::For(ranks.timeout);
@@ -69,6 +83,7 @@ pub fn lead(
         config: config.clone(),
         owners: share.owners.clone(),
         timeout_ms: ranks.timeout.as_millis() as u64,
+        devices: ranks.devices,
         init: match by_counter {
             Some(seed) => SetupInit::Philox { seed },
             None => SetupInit::Sent,
@@ -79,9 +94,11 @@ pub fn lead(
     let parcels = || comm::others(&*share.comm).map(|rank| Parcel { rank, words: Vec::new() });
     let (heads, contents) = (parcels().collect(), parcels().collect());
     tell_all(&share, Command::Setup, &text_words(&setup))?;
-    let inner = FusedEngine::ranked(&config, &share, by_counter.map(|_| &mut *init))?;
-    // Nobody goes on before all are there.
-    comm::all_gather(&*share.comm, What::Greeting, Patience::Unlimited, &[1])?;
+    let mut opened = open(&config, &share, ranks.devices, by_counter.map(|_| &mut *init))?;
+    meet(&share, &mut opened, ranks.devices)?.map_err(EngineError::Unsupported)?;
+    let inner = opened.part;
+    let linked = ranks.devices.exchange == Exchange::Nccl && size > 1;
+    let carrier = linked.then(|| inner.link_library()).transpose()?;
     let specs = config.model.table_specs();
     let owners = || specs.iter().map(|table| share.owners[table.column].clone());
     let (mut tables, mut weights) = (owners(), owners());
@@ -95,8 +112,9 @@ pub fn lead(
     let limits = config.batch_limits();
     let dense = limits.dense;
     let note = format!(
-        "trained on {size} ranks by {}; dense gradients are summed {}",
+        "trained on {size} ranks by {}{}; dense gradients are summed {}",
         share.comm.library(),
+        carrier.map(|c| format!(", from GPU to GPU by {c}")).unwrap_or_default(),
         match config.sum_order {
             SumOrder::Rank => "in the order of ranks",
             SumOrder::Tree => "as a tree",
@@ -222,10 +240,10 @@ impl RankedEngine {
 
     fn read_tensor(&self, of: TensorId, first: usize, out: &mut [f32]) -> Result<(), EngineError> {
         match self.homes(of) {
-            None => of.read(&self.inner, first, out),
+            None => of.read(&*self.inner, first, out),
             Some(&[rank]) => self.read_of(rank, of, first, out),
             Some(homes) => {
-                let (width, numbers) = (of.width(&self.inner), first..first + out.len());
+                let (width, numbers) = (of.width(&*self.inner), first..first + out.len());
                 let mut values = Vec::new();
                 for &rank in homes {
                     let Some(share) = Share::of(homes, rank) else { continue };
@@ -256,7 +274,7 @@ impl RankedEngine {
             return Ok(());
         }
         if rank == self.share.comm.rank() {
-            return of.read(&self.inner, first, out);
+            return of.read(&*self.inner, first, out);
         }
         let read = || {
             let numbers = Numbers { first, len: out.len() };
@@ -281,7 +299,7 @@ impl RankedEngine {
             return (0..self.share.comm.size())
                 .try_for_each(|rank| self.write_to(rank, of, first, values));
         };
-        let (width, numbers) = (of.width(&self.inner), first..first + values.len());
+        let (width, numbers) = (of.width(&*self.inner), first..first + values.len());
         for &rank in &homes {
             match Share::of(&homes, rank) {
                 Some(share) if share.is_cut() => {
@@ -308,7 +326,7 @@ impl RankedEngine {
             return Ok(());
         }
         if rank == self.share.comm.rank() {
-            return of.write(&mut self.inner, first, values);
+            return of.write(&mut *self.inner, first, values);
         }
         let words = values.iter().map(|x| x.to_bits()).collect();
         let command = Command::Write(of, Numbers { first, len: values.len() });
@@ -404,6 +422,9 @@ impl Engine for RankedEngine {
         context: StepContext,
     ) -> Result<(), EngineError> {
         let batch = samples.host().ok_or_else(|| EngineError::Unsupported(NO_LOG.into()))?;
+        // The others wait for each step. With one whose loss is not finite they go back before it,
+        // and must not be told another one first.
+        self.inner.settle()?;
         let (step, began) = (self.inner.batches() + 1, std::time::Instant::now());
         let told = self.hand_out(batch, Command::Step(context));
         self.heard_in_step(told, step)?;

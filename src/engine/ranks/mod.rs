@@ -9,6 +9,7 @@ mod follow;
 mod lead;
 pub mod machines;
 mod message;
+mod part;
 mod place;
 pub mod scaling;
 pub mod server;
@@ -22,7 +23,14 @@ use serde::{Deserialize, Serialize};
 use std::{ops::Range, rc::Rc, time::Duration};
 
 pub use follow::follow;
+#[cfg(test)]
+pub(crate) use follow::follow_by;
+#[cfg(test)]
+pub(crate) use lead::lead_by;
 pub use lead::{RankedEngine, dismiss, lead};
+#[cfg(test)]
+pub(crate) use part::Opened;
+pub use part::{Exchange, Gpus, RankDevices};
 pub use place::{Load, Placement, is_everywhere, place};
 pub use share::Share;
 
@@ -43,21 +51,24 @@ pub enum SumOrder {
 impl SumOrder {
     /// Sums `ranks` vectors of `n` numbers, one behind the other, into the first one.
     pub fn sum(self, all: &mut [f32], n: usize) {
-        let ranks = all.len() / n;
-        let mut add = |to: usize, from: usize| {
+        for (to, from) in self.pairs(all.len() / n) {
             let (head, tail) = all.split_at_mut(from * n);
             for (to, x) in head[to * n..][..n].iter_mut().zip(&tail[..n]) {
                 *to += x;
             }
-        };
+        }
+    }
+
+    /// What is added to what, one after another, that the first of `ranks` holds the sum of all.
+    pub fn pairs(self, ranks: usize) -> Vec<(usize, usize)> {
         match self {
-            SumOrder::Rank => (1..ranks).for_each(|rank| add(0, rank)),
+            SumOrder::Rank => (1..ranks).map(|rank| (0, rank)).collect(),
             SumOrder::Tree => {
-                let mut step = 1;
-                while step < ranks {
-                    (0..ranks - step).step_by(2 * step).for_each(|rank| add(rank, rank + step));
-                    step *= 2;
-                }
+                let steps = (0..usize::BITS).map(|level| 1 << level);
+                let level = |step: usize| {
+                    (0..ranks - step).step_by(2 * step).map(move |rank| (rank, rank + step))
+                };
+                steps.take_while(|step| *step < ranks).flat_map(level).collect()
             }
         }
     }
@@ -96,6 +107,15 @@ impl TableShare {
 pub struct RanksConfig {
     /// How long one waits for another.
     pub timeout: Duration,
+    /// What they compute on.
+    pub devices: RankDevices,
+}
+
+impl RanksConfig {
+    /// Ranks on CPUs that wait so long for each other.
+    pub const fn within(timeout: Duration) -> Self {
+        RanksConfig { timeout, devices: RankDevices::CPU }
+    }
 }
 
 /// Error of a quirk that has no meaning without other ranks.

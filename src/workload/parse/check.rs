@@ -8,7 +8,10 @@ use super::{
 use crate::{
     backend::{Device, Precision},
     data::source::prepared::goes_on_from_numpy,
-    engine::{self, EngineKind, SumOrder, ranks::server::CommMode},
+    engine::{
+        self, EngineKind, SumOrder,
+        ranks::{Exchange, Gpus, server::CommMode},
+    },
     model::{DlrmQuirks, LossKind, Trick},
     optim::{ScheduleSpec, schedule::Schedule},
     workload::*,
@@ -238,7 +241,7 @@ pub(super) fn check(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
     if let Some((key, what)) = embedding::conflict(w) {
         return refuse(key, &what);
     }
-    if let Some((key, what)) = tree_conflict(w) {
+    if let Some((key, what)) = tree_conflict(w).or_else(|| gpus_conflict(w)) {
         return refuse(key, what);
     }
     if w.comm.mode == CommMode::ParameterServer && w.comm.sum == SumOrder::Tree {
@@ -259,6 +262,26 @@ pub(super) fn check(w: &Workload, tree: &Tree) -> Result<(), WorkloadError> {
     Ok(())
 }
 
+/// What does not go with ranks on GPUs.
+fn gpus_conflict(w: &Workload) -> Option<(&'static str, &'static str)> {
+    let on_gpus = matches!(w.engine.device, Device::Cuda(_));
+    match (w.comm.gpus, w.comm.exchange) {
+        (Gpus::Shared, _) if !on_gpus => Some((
+            "comm.gpus",
+            "is \"shared\", which is said of GPUs; set engine.device = \"cuda:N\", or remove it",
+        )),
+        (_, Exchange::Nccl) if !on_gpus => Some((
+            "comm.exchange",
+            "is \"nccl\", which sends from GPU to GPU; set engine.device = \"cuda:N\", or use \"host\"",
+        )),
+        (Gpus::Shared, Exchange::Nccl) => Some((
+            "comm.exchange",
+            "is \"nccl\", which wants a GPU for each rank; use \"host\", or comm.gpus = \"own\"",
+        )),
+        _ => None,
+    }
+}
+
 /// What does not go with sums as a tree.
 fn tree_conflict(w: &Workload) -> Option<(&'static str, &'static str)> {
     let batch_norm = match &w.model {
@@ -268,8 +291,8 @@ fn tree_conflict(w: &Workload) -> Option<(&'static str, &'static str)> {
     };
     if w.comm.sum == SumOrder::Rank {
         None
-    } else if w.engine.kind != EngineKind::Fused || w.engine.device != Device::Cpu {
-        Some(("comm.sum", "is \"tree\", which the fused engine on a CPU has; use \"rank\""))
+    } else if w.engine.kind != EngineKind::Fused {
+        Some(("comm.sum", "is \"tree\", which the fused engine has; use \"rank\""))
     } else if w.train.micro_batches > 1 {
         Some((
             "comm.sum",

@@ -8,7 +8,10 @@ use crate::{
         cached::CachedStore,
         hashed::{FilterConfig, HashedStore},
     },
-    engine::{EngineKind, SumOrder, ranks::server::CommMode},
+    engine::{
+        EngineKind, SumOrder,
+        ranks::{Exchange, Gpus, server::CommMode},
+    },
     model::{
         self, DlrmQuirks, EmbeddingInit, Interaction, LossKind, MlpInit, Pooling, QrOperation,
         Trick,
@@ -55,6 +58,8 @@ macro_rules! words {
 words! {
     CommMode { "synchronous" => Synchronous, "parameter_server" => ParameterServer }
     SumOrder { "rank" => Rank, "tree" => Tree }
+    Exchange { "host" => Host, "nccl" => Nccl }
+    Gpus { "own" => Own, "shared" => Shared }
     Quirk {
         "fb.lr-plateau" => FbLrPlateau,
         "fb.debug-data-first" => FbDebugDataFirst,

@@ -6,6 +6,7 @@
 use super::{
     Address, DeviceInfo, Driver, HostAddress, Launch, Source,
     gemm::{Epilogue, Gemm},
+    link::{Id, Link},
     stream::Stream,
 };
 use crate::backend::Result;
@@ -24,6 +25,9 @@ mod modules;
 #[path = "emulated_streams.rs"]
 mod streams;
 
+#[path = "emulated_link.rs"]
+mod link;
+
 #[path = "emulated_rules.rs"]
 mod rules;
 
@@ -35,14 +39,14 @@ mod products;
 pub(crate) struct Emulated {
     info: DeviceInfo,
     /// Memory that is in use, by where it begins.
-    memory: RefCell<BTreeMap<Address, Piece>>,
+    memory: Rc<RefCell<Pieces>>,
     in_use: Cell<usize>,
     /// Bytes of shared memory of a block.
     shared: usize,
     freed: Cell<u64>,
     /// Whether products have no ends of their own, as on a device whose library lacks them.
     bare: bool,
-    streams: RefCell<Streams>,
+    streams: Rc<RefCell<Streams>>,
     /// Sources that have been compiled and loaded, and whether products have begun.
     loaded: RefCell<HashSet<&'static str>>,
     multiplied: Cell<bool>,
@@ -53,6 +57,22 @@ pub(crate) struct Emulated {
 /// Bytes of the device: little, so that tests can run out of it.
 const MEMORY: usize = 1 << 30;
 const PAGE: usize = 4096;
+
+/// Memory that is in use, by where it begins.
+type Pieces = BTreeMap<Address, Piece>;
+
+/// Refuses bytes that are not all in one piece, or that nobody asked for.
+fn has(memory: &Pieces, at: Address, bytes: usize, what: &str, staging: bool) -> Result<()> {
+    let piece = memory.range(..=at).next_back();
+    let fits = |(&from, p): (&Address, &Piece)| {
+        p.staging == staging && (at - from) as usize + bytes <= p.asked
+    };
+    if bytes == 0 || piece.is_some_and(fits) {
+        return Ok(());
+    }
+    let whose = if staging { "staging memory" } else { "memory of the device" };
+    Err(rules::broken(format!("{what}: {bytes} bytes at {at:#x} are no {whose} in use")))
+}
 
 /// A piece of memory.
 #[derive(Debug, Clone, Copy)]
@@ -99,9 +119,10 @@ impl Emulated {
             driver: "0.0".into(),
             uuid: String::new(),
         };
-        let streams = RefCell::new(Streams::new(if bare { Stream::Copy } else { Stream::Compute }));
+        let eager = if bare { Stream::Copy } else { Stream::Compute };
+        let streams = Rc::new(RefCell::new(Streams::new(eager)));
         let shared = if bare { 227 << 10 } else { 99 << 10 };
-        let (memory, in_use, freed) = (RefCell::default(), Cell::new(0), Cell::new(0));
+        let (memory, in_use, freed) = (Rc::default(), Cell::new(0), Cell::new(0));
         let (loaded, multiplied) = (RefCell::default(), Cell::new(false));
         Some(Rc::new(Emulated {
             info,
@@ -123,16 +144,7 @@ impl Emulated {
     }
 
     fn has(&self, at: Address, bytes: usize, what: &str, staging: bool) -> Result<()> {
-        let memory = self.memory.borrow();
-        let piece = memory.range(..=at).next_back();
-        let fits = |(&from, p): (&Address, &Piece)| {
-            p.staging == staging && (at - from) as usize + bytes <= p.asked
-        };
-        if bytes == 0 || piece.is_some_and(fits) {
-            return Ok(());
-        }
-        let whose = if staging { "staging memory" } else { "memory of the device" };
-        Err(rules::broken(format!("{what}: {bytes} bytes at {at:#x} are no {whose} in use")))
+        has(&self.memory.borrow(), at, bytes, what, staging)
     }
 
     /// Memory whose end is the end of a page, with one behind it that nobody may touch.
@@ -329,6 +341,19 @@ impl Driver for Emulated {
         }
         self.ask(Stream::Compute, Task::Product(*gemm))?;
         Ok(true)
+    }
+
+    fn link_library(&self) -> Result<String> {
+        Ok("emulated".into())
+    }
+
+    fn link_id(&self) -> Result<Id> {
+        Ok(link::id())
+    }
+
+    fn link(&self, id: Id, rank: usize, size: usize) -> Result<Box<dyn Link>> {
+        let linked = link::Linked::join(&self.streams, &self.memory, id, (rank, size))?;
+        Ok(Box::new(linked))
     }
 }
 

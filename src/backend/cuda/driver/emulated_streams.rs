@@ -6,12 +6,19 @@
 //! kernels before them destroy what those read, and staging memory that is written too early
 //! arrives as it then is.
 
-use super::{modules::Kernel, products::product, rules::broken};
+use super::{link::Exchange, modules::Kernel, products::product, rules::broken};
 use crate::backend::{
     BackendError, Result,
     cuda::driver::{Address, Launch, gemm::Gemm, stream::Stream},
 };
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+/// How long a stream that somebody waits for waits for other ranks.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A piece of work.
 #[derive(Debug, Clone)]
@@ -35,6 +42,7 @@ pub(super) enum Task {
         args: Vec<Vec<u128>>,
     },
     Product(Gemm),
+    Exchange(Exchange),
     /// The event has passed for the so manieth time.
     Pass(u64, u64),
     /// Nothing goes on before that.
@@ -128,7 +136,18 @@ impl Streams {
 
     /// Does what the stream may do.
     fn go_on(&mut self, stream: Stream) {
-        while let Some(task) = self.queues[stream as usize].pop_front() {
+        while let Some(mut task) = self.queues[stream as usize].pop_front() {
+            if let Task::Exchange(exchange) = &mut task {
+                match exchange.poll() {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        self.queues[stream as usize].push_front(task);
+                        return;
+                    }
+                    Err(what) => self.found.push(what),
+                }
+                continue;
+            }
             if let Task::Await(event, time) = task
                 && self.events[event as usize].passed < time
             {
@@ -159,8 +178,31 @@ impl Streams {
             }
             // SAFETY: the driver's caller has promised the memory of the matrices.
             Task::Product(gemm) => unsafe { product(&gemm) },
+            Task::Exchange(mut exchange) => {
+                let began = Instant::now();
+                let done = loop {
+                    match exchange.poll() {
+                        Ok(false) if began.elapsed() < PATIENCE => sleep(Duration::from_millis(1)),
+                        Ok(false) => break Err("what a rank was to send never came".to_owned()),
+                        Ok(true) => break Ok(()),
+                        Err(what) => break Err(what),
+                    }
+                };
+                self.found.extend(done.err());
+            }
             Task::Pass(event, time) => self.events[event as usize].passed = time,
             Task::Await(..) => {}
+        }
+    }
+
+    /// Does what the stream may do, and what it waits for, without waiting for other ranks.
+    pub(super) fn look(&mut self, stream: Stream) {
+        let left = |streams: &Self| streams.queues.iter().map(VecDeque::len).sum::<usize>();
+        let mut before = usize::MAX;
+        while left(self) < before {
+            before = left(self);
+            self.go_on(Stream::Copy);
+            self.go_on(stream);
         }
     }
 

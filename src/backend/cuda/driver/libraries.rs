@@ -1,5 +1,5 @@
 //! Where CUDA's libraries are: beside the driver there must be NVRTC and cuBLASLt, in a toolkit, a
-//! PyTorch installation, or wherever `LD_LIBRARY_PATH` leads.
+//! PyTorch installation, or wherever `LD_LIBRARY_PATH` leads; and NCCL where ranks send by it.
 
 use std::{
     env,
@@ -7,7 +7,7 @@ use std::{
     sync::OnceLock,
 };
 
-/// Names a folder that is looked into before all others.
+/// Names folders that are looked into before all others, as `PATH` does.
 pub const FOLDER: &str = "DLRM_BENCH_CUDA_LIB";
 
 /// A library that this program loads.
@@ -17,6 +17,8 @@ pub enum Library {
     Nvrtc,
     /// Matrix products.
     CublasLt,
+    /// Messages between GPUs.
+    Nccl,
 }
 
 impl Library {
@@ -25,6 +27,7 @@ impl Library {
         match self {
             Library::Nvrtc => &["libnvrtc-builtins.so", "libnvrtc.so"],
             Library::CublasLt => &["libcublasLt.so"],
+            Library::Nccl => &["libnccl.so"],
         }
     }
 
@@ -33,6 +36,7 @@ impl Library {
         match self {
             Library::Nvrtc => "libnvrtc.so",
             Library::CublasLt => "libcublasLt.so",
+            Library::Nccl => "libnccl.so",
         }
     }
 
@@ -41,6 +45,28 @@ impl Library {
         match self {
             Library::Nvrtc => "nvidia-cuda-nvrtc",
             Library::CublasLt => "nvidia-cublas",
+            Library::Nccl => "nvidia-nccl-cu13",
+        }
+    }
+
+    /// The major version that is asked for: that of the bindings, which for NCCL is its own.
+    fn major(self) -> &'static str {
+        match self {
+            Library::Nvrtc | Library::CublasLt => MAJOR,
+            Library::Nccl => "2",
+        }
+    }
+
+    /// How one comes by it.
+    fn source(self) -> String {
+        match self {
+            Library::Nvrtc | Library::CublasLt => {
+                format!(
+                    "install CUDA {MAJOR}'s toolkit, or `pip install {}=={MAJOR}.*`",
+                    self.package()
+                )
+            }
+            Library::Nccl => format!("`pip install {}`, or install NCCL", self.package()),
         }
     }
 }
@@ -48,8 +74,8 @@ impl Library {
 /// A library that cannot be found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "cannot find {}.{MAJOR}: install CUDA {MAJOR}'s toolkit, or `pip install {}=={MAJOR}.*`; looked in {}; {FOLDER} may name another folder",
-    library.file(), library.package(), listed(looked)
+    "cannot find {}.{}: {}; looked in {}; {FOLDER} may name another folder",
+    library.file(), library.major(), library.source(), listed(looked)
 )]
 pub struct MissingLibrary {
     library: Library,
@@ -94,7 +120,8 @@ fn listed(folders: &[PathBuf]) -> String {
 /// # Errors
 /// If it is nowhere, naming the folders that were searched.
 pub fn load(library: Library) -> Result<(), MissingLibrary> {
-    static LOADED: [OnceLock<Result<(), MissingLibrary>>; 2] = [OnceLock::new(), OnceLock::new()];
+    static LOADED: [OnceLock<Result<(), MissingLibrary>>; 3] =
+        [OnceLock::new(), OnceLock::new(), OnceLock::new()];
     LOADED[library as usize].get_or_init(|| find_and_load(library)).clone()
 }
 
@@ -102,7 +129,7 @@ fn find_and_load(library: Library) -> Result<(), MissingLibrary> {
     let folders = folders();
     for folder in &folders {
         let files: Option<Vec<PathBuf>> =
-            library.files().iter().map(|file| versioned(folder, file)).collect();
+            library.files().iter().map(|file| versioned(folder, file, library.major())).collect();
         // The library asks for its helpers by name alone: those that are in memory already are
         // found anywhere.
         if files.is_some_and(|files| files.iter().all(|file| open(file))) {
@@ -110,25 +137,45 @@ fn find_and_load(library: Library) -> Result<(), MissingLibrary> {
         }
     }
     // The system's own search, which knows of folders that only its cache lists.
-    if library
-        .files()
-        .iter()
-        .all(|file| open(Path::new(&format!("{file}.{MAJOR}"))) || open(Path::new(file)))
-    {
+    if library.files().iter().all(|file| {
+        open(Path::new(&format!("{file}.{}", library.major()))) || open(Path::new(file))
+    }) {
         return Ok(());
     }
     Err(MissingLibrary { library, looked: folders })
 }
 
-/// The file in a folder whose version is the bindings' major version, or begins with it.
-fn versioned(folder: &Path, file: &str) -> Option<PathBuf> {
+/// The header beside a library of NCCL's, as its wheel has it.
+#[cfg(test)]
+pub(super) fn nccl_header() -> Option<PathBuf> {
+    folders().into_iter().find_map(|lib| {
+        let header = lib.parent()?.join("include/nccl.h");
+        header.is_file().then_some(header)
+    })
+}
+
+/// NCCL's library, loaded, for its functions to be looked up.
+///
+/// # Errors
+/// If it is nowhere, naming the folders that were searched.
+pub fn open_nccl() -> Result<libloading::Library, MissingLibrary> {
+    load(Library::Nccl)?;
+    // By the name that it has itself, under which it is in memory, wherever it came from.
+    let name = format!("{}.{}", Library::Nccl.file(), Library::Nccl.major());
+    // SAFETY: it is loaded already.
+    unsafe { libloading::Library::new(name) }
+        .map_err(|_| MissingLibrary { library: Library::Nccl, looked: folders() })
+}
+
+/// The file in a folder whose version is this major version, or begins with it.
+fn versioned(folder: &Path, file: &str, major: &str) -> Option<PathBuf> {
     let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
         .ok()?
         .filter_map(|entry| {
             let path = entry.ok()?.path();
             let version =
                 path.file_name()?.to_str()?.strip_prefix(file)?.strip_prefix('.')?.to_owned();
-            (version == MAJOR || version.starts_with(&format!("{MAJOR}."))).then_some(path)
+            (version == major || version.starts_with(&format!("{major}."))).then_some(path)
         })
         .collect();
     found.sort();
@@ -158,7 +205,8 @@ fn open(path: &Path) -> bool {
 
 /// Folders that may hold the libraries and exist, likeliest first.
 fn folders() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = env::var_os(FOLDER).map(PathBuf::from).into_iter().collect();
+    let named = env::var_os(FOLDER);
+    let mut folders: Vec<PathBuf> = named.iter().flat_map(env::split_paths).collect();
     folders.extend(env::var_os("LD_LIBRARY_PATH").iter().flat_map(env::split_paths));
     for root in ["CUDA_HOME", "CUDA_PATH"] {
         folders.extend(env::var_os(root).map(|root| PathBuf::from(root).join("lib64")));
@@ -222,12 +270,13 @@ mod tests {
             std::fs::write(lib.join(file), "").unwrap();
         }
         assert_eq!(nvidia_packages(dir.path()), std::slice::from_ref(&lib));
-        assert_eq!(versioned(&lib, "libnvrtc.so"), Some(lib.join("libnvrtc.so.13")));
+        assert_eq!(versioned(&lib, "libnvrtc.so", MAJOR), Some(lib.join("libnvrtc.so.13")));
         assert_eq!(
-            versioned(&lib, "libnvrtc-builtins.so"),
+            versioned(&lib, "libnvrtc-builtins.so", MAJOR),
             Some(lib.join("libnvrtc-builtins.so.13.0"))
         );
-        assert_eq!(versioned(&lib, "libcublasLt.so"), None);
+        assert_eq!(versioned(&lib, "libcublasLt.so", MAJOR), None);
+        assert_eq!(versioned(&lib, "libnvrtc.so", "12"), Some(lib.join("libnvrtc.so.12")));
     }
 
     #[test]
@@ -249,6 +298,12 @@ mod tests {
             text.contains("libcublasLt.so.13")
                 && text.contains("nvidia-cublas==13.*")
                 && text.contains("/a, /b"),
+            "{text}"
+        );
+        let missing = MissingLibrary { library: Library::Nccl, looked: Vec::new() };
+        let text = missing.to_string();
+        assert!(
+            text.starts_with("cannot find libnccl.so.2: `pip install nvidia-nccl-cu13`"),
             "{text}"
         );
     }

@@ -9,6 +9,8 @@ pub mod cache;
 pub(crate) mod emulated;
 pub mod gemm;
 pub mod libraries;
+pub mod link;
+mod nccl;
 pub mod nvrtc;
 pub mod real;
 pub mod stream;
@@ -16,6 +18,7 @@ pub mod stream;
 use super::rules;
 use crate::backend::{BackendError, Result};
 use gemm::Gemm;
+use link::{Id, Link};
 use std::{borrow::Cow, fmt::Debug, rc::Rc};
 use stream::Stream;
 
@@ -179,6 +182,19 @@ pub trait Driver: Debug {
     /// # Safety
     /// The matrices must lie in memory that may be used so.
     unsafe fn gemm(&self, gemm: &Gemm) -> Result<bool>;
+
+    /// What carries messages from device to device, with its version; all ranks must have the same.
+    ///
+    /// # Errors
+    /// If it is not there.
+    fn link_library(&self) -> Result<String>;
+
+    /// What ranks find together by; one of them asks for it and tells it the others.
+    fn link_id(&self) -> Result<Id>;
+
+    /// Waits until all `size` ranks that know `id` are there; this one is `rank`. The device may not
+    /// be another one's of them.
+    fn link(&self, id: Id, rank: usize, size: usize) -> Result<Box<dyn Link>>;
 }
 
 /// What a device is, as records state it.

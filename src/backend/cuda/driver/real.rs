@@ -4,7 +4,8 @@ use super::{
     Address, DeviceInfo, Driver, HostAddress, Launch, Source, cache,
     gemm::Gemm,
     libraries::{self, Library},
-    nvrtc,
+    link::{Id, Link},
+    nccl, nvrtc,
     stream::Stream,
 };
 use crate::backend::{BackendError, Result};
@@ -448,6 +449,23 @@ impl Driver for Gpu {
         let Some(blas) = self.blas.get() else { return Ok(false) };
         // SAFETY: the caller promises the memory of the matrices.
         unsafe { blas.gemm(gemm) }
+    }
+
+    fn link_library(&self) -> Result<String> {
+        Ok(format!("NCCL {}", nccl::library()?.version()))
+    }
+
+    fn link_id(&self) -> Result<Id> {
+        nccl::library()?.id()
+    }
+
+    fn link(&self, id: Id, rank: usize, size: usize) -> Result<Box<dyn Link>> {
+        // SAFETY: the stream is this device's, whose context is current; whoever asks keeps the
+        // driver as long as the link.
+        let link = unsafe {
+            nccl::Communicator::join(nccl::library()?, self.stream.cast(), id, (rank, size))
+        };
+        Ok(Box::new(link?))
     }
 }
 

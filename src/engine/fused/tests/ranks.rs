@@ -12,7 +12,7 @@ use crate::{
 };
 use std::{rc::Rc, thread, time::Duration};
 
-const TIMEOUT: RanksConfig = RanksConfig { timeout: Duration::from_secs(60) };
+pub(super) const TIMEOUT: RanksConfig = RanksConfig::within(Duration::from_secs(60));
 
 /// What comes of some steps: predictions before and after, losses, parameters, state.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,6 +74,21 @@ fn on_ranks<T>(
     source: InitSource,
     f: impl FnOnce(&mut RankedEngine) -> T,
 ) -> T {
+    let lead = |comm, placement| {
+        let mut init = Initializer::new(&config.model, source);
+        lead(comm, config, TIMEOUT, placement, &mut init)
+    };
+    lead_ranks(config, ranks, follow, lead, f)
+}
+
+/// Lets `f` use what `lead` makes on the first of `ranks` ranks, while the others follow.
+pub(super) fn lead_ranks<E, T>(
+    config: &EngineConfig,
+    ranks: usize,
+    follow: impl Fn(&Rc<dyn Comm>) -> Result<(), EngineError> + Copy + Send + 'static,
+    lead: impl FnOnce(Rc<dyn Comm>, Placement) -> Result<E, EngineError>,
+    f: impl FnOnce(&mut E) -> T,
+) -> T {
     let mut all = threads::ranks(ranks).into_iter();
     let first: Rc<dyn Comm> = Rc::new(all.next().unwrap());
     let others: Vec<_> = all
@@ -85,8 +100,7 @@ fn on_ranks<T>(
         })
         .collect();
     let placement = place(config, ranks, None).unwrap();
-    let mut init = Initializer::new(&config.model, source);
-    let mut engine = lead(Rc::clone(&first), config, TIMEOUT, placement, &mut init).unwrap();
+    let mut engine = lead(Rc::clone(&first), placement).unwrap();
     let done = f(&mut engine);
     drop(engine);
     dismiss(&first, TIMEOUT).unwrap();
@@ -110,7 +124,7 @@ fn has_batch_norm(model: &ModelSpec) -> bool {
     }
 }
 
-fn without_batch_norm() -> impl Iterator<Item = ModelSpec> {
+pub(super) fn without_batch_norm() -> impl Iterator<Item = ModelSpec> {
     models().into_iter().filter(|model| !has_batch_norm(model))
 }
 
@@ -168,13 +182,22 @@ fn every_rule_and_form_has_the_bits_of_one_rank() {
 }
 
 /// Whether numbers are so near, relative to the largest of their tensor.
-fn near(got: &Seen, want: &Seen, most: f32) {
+pub(super) fn near(got: &Seen, want: &Seen, most: f32) {
     for (got, want) in got.params.iter().zip(&want.params) {
         let values = |bits: &[u32]| bits.iter().map(|b| f32::from_bits(*b)).collect::<Vec<_>>();
         let (got, want) = (values(got), values(want));
         let largest = want.iter().fold(1e-3_f32, |a, b| a.max(b.abs()));
         for (got, want) in got.iter().zip(&want) {
             assert!((got - want).abs() <= most * largest, "{got} {want}");
+        }
+    }
+}
+
+/// Whether all that is embedded has the same bits.
+pub(super) fn tables_alike(model: &ModelSpec, got: &Seen, want: &Seen) {
+    for ((spec, got), want) in model.params().iter().zip(&got.params).zip(&want.params) {
+        if matches!(spec.kind, ParamKind::Table | ParamKind::RowWeight) {
+            assert_eq!(got, want, "{}", spec.name);
         }
     }
 }
@@ -188,12 +211,7 @@ fn by_rank_predictions_and_tables_have_the_bits_of_one() {
             let got = ranked(&config, ranks, &LENS[..1]);
             assert_eq!(got.before, one.before, "{ranks} ranks");
             assert_eq!(got.losses, one.losses, "{ranks} ranks");
-            let specs = config.model.params();
-            for ((spec, got), want) in specs.iter().zip(&got.params).zip(&one.params) {
-                if matches!(spec.kind, ParamKind::Table | ParamKind::RowWeight) {
-                    assert_eq!(got, want, "{} of {ranks} ranks", spec.name);
-                }
-            }
+            tables_alike(&config.model, &got, &one);
             near(&got, &one, 1e-4);
             let got = ranked(&config, ranks, &LENS);
             assert_eq!(got, ranked(&config, ranks, &LENS), "not reproducible");
@@ -203,7 +221,7 @@ fn by_rank_predictions_and_tables_have_the_bits_of_one() {
 }
 
 /// Models whose rows several ranks may share.
-fn cuttable() -> Vec<ModelSpec> {
+pub(super) fn cuttable() -> Vec<ModelSpec> {
     let dot = Interaction::Dot { self_interaction: true, pad_to: 8 };
     vec![
         dlrm(dot, Pooling::Sum),

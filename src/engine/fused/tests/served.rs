@@ -57,7 +57,7 @@ fn on_server<T>(
     let mut engine = lead(Rc::clone(&first), config, server, homes, &mut init).unwrap();
     let done = f(&mut engine);
     drop(engine);
-    dismiss(&first, RanksConfig { timeout: TIMEOUT }).unwrap();
+    dismiss(&first, RanksConfig::within(TIMEOUT)).unwrap();
     others.into_iter().for_each(|other| other.join().unwrap().unwrap());
     done
 }

@@ -2,7 +2,10 @@
 
 use super::Key;
 use crate::{
-    engine::{SumOrder, ranks::server::CommMode},
+    engine::{
+        SumOrder,
+        ranks::{Exchange, Gpus, server::CommMode},
+    },
     workload::{
         Workload,
         parse::key::{Setting, above, key, split},
@@ -88,6 +91,30 @@ pub(super) fn keys() -> Vec<Key> {
             "Whether all ranks have the tables of columns with few rows, at most half as many as a \
              rank has samples of a batch (docs/ranks.md): their gradients are summed by row, and no \
              vectors are sent. Tables are then to rounding those of one rank",
+        ),
+        split(
+            "comm.gpus",
+            |_| true,
+            |w| (!w.comm.gpus.is_own()).then_some(w.comm.gpus),
+            |w, gpus| w.comm.gpus = gpus,
+        )
+        .or(Gpus::Own)
+        .says(
+            "Whose GPUs are, where several ranks train on them: rank `k` of a host takes that of `engine.device` \
+             plus `k`. `own`: each rank has one of its own, and more ranks than GPUs are refused. `shared`: ranks take \
+             turns, which is a trial of ranks and no way to be faster",
+        ),
+        split(
+            "comm.exchange",
+            |_| true,
+            |w| (!w.comm.exchange.is_host()).then_some(w.comm.exchange),
+            |w, exchange| w.comm.exchange = exchange,
+        )
+        .or(Exchange::Host)
+        .says(
+            "Which way vectors and gradients take between ranks on GPUs. `host`: through the memory of their hosts and \
+             MPI. `nccl`: from GPU to GPU by NCCL, whose library must be there (docs/cuda.md), with the same bits; \
+             not tried on real GPUs",
         ),
         key("comm.timeout_seconds", |w| Some(&mut w.comm.timeout_seconds))
             .or(None)
