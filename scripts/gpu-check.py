@@ -91,6 +91,17 @@ def main():
         row("the quick start's target", outcome["success"], f"{outcome['seconds']:.1f} s, {outcome['samples']:,} samples")
     else:
         row("the quick start's target", False, why("quickstart"))
+    # Slices of a batch are the same on any number of ranks, so all that comes of them is.
+    one = runs.get("ranks-one")
+    for name in ("ranks-host", "ranks-nccl"):
+        if name not in codes:
+            continue
+        many = runs.get(name)
+        if one and many and quality(one) and quality(many) and codes[name] == 0:
+            said = f"AUC {quality(many)[-1][1]!r} on {len(many['machine'].get('ranks') or [])} ranks"
+            row(f"{name}: the bits of one rank", quality(one) == quality(many), said)
+        else:
+            row(f"{name}: the bits of one rank", False, why(name if codes[name] else "ranks-one"))
     if "ceilings" in codes:
         try:
             ceilings = json.loads((out / "ceilings.out").read_text())["ceilings"]
@@ -108,7 +119,7 @@ def main():
 
     ours = {}
     for name, run in runs.items():
-        if not name.startswith(("terabyte-", "deepfm-", "beside-")):
+        if not name.startswith(("terabyte-", "deepfm-", "beside-", "ranks-speed-")):
             continue
         rate = throughput(name)
         if not rate:
@@ -122,6 +133,10 @@ def main():
         phases = {p["phase"]: p["share"] for p in run.get("phases") or []}
         said += [f"{k} {100 * v:.0f}%" for k, v in sorted(phases.items(), key=lambda kv: -kv[1])[:3]]
         row(name, True, f"{rate:,.0f} samples/s" + (f" ({', '.join(said)})" if said else ""))
+    for way in ("host", "nccl"):
+        if f"ranks-speed-{way}" in ours and "ranks-speed-one" in ours:
+            ratio = ours[f"ranks-speed-{way}"] / ours["ranks-speed-one"]
+            row(f"ranks by {way} beside one", True, f"{ratio:.2f} times as fast")
     if "beside-candle" in ours and "beside-fused" in ours:
         row("fused beside candle", True, f"{ours['beside-fused'] / ours['beside-candle']:.2f} times as fast")
     for name in codes:

@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
 # All that a machine with a GPU can say, by a program built elsewhere: no Rust, no registry, no network.
 #
-#   scripts/gpu-check.sh [--device cuda:0] [--tests TEST_BINARY] [--candle BINARY] [--max-rows N] [--steps N] [--only REGEX] [--out DIR] BINARY
+#   scripts/gpu-check.sh [--device cuda:0] [--tests TEST_BINARY] [--candle BINARY] [--max-rows N] [--steps N] [--ranks N] [--only REGEX] [--out DIR] BINARY
 #
 # BINARY is target/release/dlrm-bench, stripped or not (glibc 2.35 or later there). TEST_BINARY is the library's, which
 # `cargo test --lib --no-run` names: its tests of backend::cuda take the GPU where there is one. Needs python3, and what docs/cuda.md lists.
 # In turn: what the machine is and can do at most; every operation against the CPU, twice, and how fast; the tests; the same training twice, bit
 # by bit, without CUDA graphs, and beside the CPU; the quick start to its target; whole training of large models in each precision, MLPerf's DLRM with tables of up to N
 # rows (all 187.8 M where 120 GiB of memory are there, else a million), beside the PyTorch of python3 if it has that GPU, and with --candle (the
-# program built with candle-cuda) beside candle. --only takes the steps whose names match, where time is short: system|ceilings|operations,
-# same|cpu|quickstart, terabyte, deepfm, torch, beside; what earlier calls left in DIR is told of again. Leaves everything in DIR (gpu-check), gpu-check.json among it, and prints a table last. Exits
+# program built with candle-cuda) beside candle. With --ranks N the program of mpirun (MPIRUN names another) starts N ranks, each with a GPU
+# of its own where there are so many and else sharing them: the same training on 1 and N ranks, bit by bit, and how fast, by messages through
+# the host and, with a GPU a rank, by NCCL. --only takes the steps whose names match, where time is short: system|ceilings|operations,
+# same|cpu|quickstart, terabyte, deepfm, torch, beside, ranks; what earlier calls left in DIR is told of again. Leaves everything in DIR (gpu-check), gpu-check.json among it, and prints a table last. Exits
 # with 1 if anything failed; no step keeps the others from being tried.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-device=cuda:0 tests='' candle='' out=gpu-check steps=400 max_rows='' only=''
+device=cuda:0 tests='' candle='' out=gpu-check steps=400 max_rows='' only='' ranks='' launcher=()
 while [ $# -gt 1 ]; do
     case $1 in
         --device) device=$2; shift 2 ;;
@@ -21,6 +23,7 @@ while [ $# -gt 1 ]; do
         --candle) candle=$2; shift 2 ;;
         --max-rows) max_rows=$2; shift 2 ;;
         --only) only=$2; shift 2 ;;
+        --ranks) ranks=$2; shift 2 ;;
         --out) out=$2; shift 2 ;;
         --steps) steps=$2; shift 2 ;;
         *) echo "$1 is no option; see the head of $0" >&2; exit 64 ;;
@@ -52,7 +55,7 @@ step() {
 train() {
     local name=$1 limit=$2 workload=$3
     shift 3
-    step "$name" "$limit" "${program:-$binary}" run "$workload" --quiet --no-plots --results "$out/results/$name" "$@"
+    step "$name" "$limit" ${launcher[@]+"${launcher[@]}"} "${program:-$binary}" run "$workload" --quiet --no-plots --results "$out/results/$name" "$@"
 }
 
 nvidia-smi > "$out/nvidia-smi.out" 2>&1 || true
@@ -91,6 +94,43 @@ done
 
 DLRM_BENCH_CUDA_GRAPHS=off train terabyte-bf16-without-graphs 300 tests/workloads/terabyte-shape.toml "${timed[@]}" "${mlperf[@]}" \
     --set engine.precision=bf16
+
+# Several ranks against one.
+if [ -n "$ranks" ]; then
+    mpirun=${MPIRUN:-mpirun}
+    [ -e "$out/system.out" ] || "$binary" system --json > "$out/system.out"
+    gpus=$(python3 -c 'import json, sys; print(len(json.load(open(sys.argv[1]))["gpus"]))' "$out/system.out")
+    several=("$mpirun" -n "$ranks")
+    if "$mpirun" --version 2> /dev/null | grep -q 'Open MPI\|Open RTE'; then
+        several+=(--bind-to none --oversubscribe)
+        export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 PRTE_ALLOW_RUN_AS_ROOT=1 PRTE_ALLOW_RUN_AS_ROOT_CONFIRM=1
+    fi
+    ways=(host)
+    seats=()
+    case $device in
+        cuda:*) if [ "$((gpus - ${device#cuda:}))" -ge "$ranks" ]; then ways+=(nccl); else seats=(--set comm.gpus=shared); fi ;;
+    esac
+    train ranks-one 120 workloads/quickstart.toml "${short[@]}" --device "$device" --set comm.sum=tree
+    for way in "${ways[@]}"; do
+        exchange=()
+        [ "$way" = host ] || exchange=(--set "comm.exchange=$way")
+        launcher=("${several[@]}")
+        train "ranks-$way" 180 workloads/quickstart.toml "${short[@]}" --device "$device" --ranks "$ranks" \
+            --set comm.sum=tree ${seats[@]+"${seats[@]}"} ${exchange[@]+"${exchange[@]}"}
+        launcher=()
+    done
+    sized=("${timed[@]}" "${mlperf[@]}" --set "train.max_steps=$((steps / 2))")
+    case $device in cuda:*) sized+=(--set engine.precision=bf16) ;; esac
+    train ranks-speed-one 180 tests/workloads/terabyte-shape.toml "${sized[@]}" --set data.max_rows=1000000
+    for way in "${ways[@]}"; do
+        exchange=()
+        [ "$way" = host ] || exchange=(--set "comm.exchange=$way")
+        launcher=("${several[@]}")
+        train "ranks-speed-$way" 180 tests/workloads/terabyte-shape.toml "${sized[@]}" --ranks "$ranks" \
+            --set data.max_rows=1000000 ${seats[@]+"${seats[@]}"} ${exchange[@]+"${exchange[@]}"}
+        launcher=()
+    done
+fi
 
 # Others on the same GPU: whole steps on batches that are there already.
 if [ "${device%%:*}" = cuda ] && python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2> /dev/null; then
