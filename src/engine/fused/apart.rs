@@ -3,7 +3,9 @@
 
 use super::{
     FusedEngine, Pass,
-    engine::{Has, Network, await_room, cpu_config},
+    build::{Has, cpu_config},
+    engine::await_room,
+    network::Network,
     samples::Checked,
     store::Place,
 };

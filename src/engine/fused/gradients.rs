@@ -1,10 +1,7 @@
 //! Gradients of all parameters, written out on the host. For tests and diagnosis.
 
 use super::{
-    FusedEngine, Pass,
-    engine::{Network, await_room},
-    samples::Checked,
-    store::Place,
+    FusedEngine, Pass, engine::await_room, network::Network, samples::Checked, store::Place,
 };
 use crate::{
     backend::{Backend, Result, StepEnd, StepStart},

@@ -3,7 +3,7 @@
 
 use super::{
     embedding::Of,
-    engine::Network,
+    network::Network,
     ranks::{Ranks, got, sent, tables},
     store::{ALIGN, Store},
     sums::share,

@@ -8,7 +8,7 @@
 use super::{
     Pass,
     embedding::Of,
-    engine::Network,
+    network::Network,
     ranks::Ranks,
     store::{ALIGN, Place, Store},
 };

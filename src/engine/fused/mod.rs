@@ -4,6 +4,7 @@
 
 mod apart;
 mod batch_norm;
+mod build;
 mod deepfm;
 mod dlrm;
 mod dropout;
@@ -18,6 +19,7 @@ mod look;
 mod loss;
 mod micro_batch;
 mod mlp;
+mod network;
 mod pooled;
 mod projected;
 mod ranks;

@@ -10,7 +10,7 @@
 use super::{
     Pass,
     embedding::{Embedding, Of},
-    engine::Network,
+    network::Network,
     store::Store,
     sums::{Parcels, Sums, floats},
 };

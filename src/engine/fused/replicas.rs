@@ -7,7 +7,8 @@
 use super::{
     FusedEngine, Pass,
     embedding::{Embedding, Of},
-    engine::{Network, await_room},
+    engine::await_room,
+    network::Network,
     samples::Checked,
     store::ALIGN,
     sums::Sums,

@@ -5,7 +5,7 @@
 //! a gradient: a sum of one term is that term, so the update is that of the engine that has the
 //! gradients itself, bit by bit.
 
-use super::{engine::cpu_config, store::ALIGN};
+use super::{build::cpu_config, store::ALIGN};
 use crate::{
     backend::{
         Backend, BackendError, RowsOf, SparseGradient, StepControl, StepStart, StepSums,

@@ -1,10 +1,10 @@
 //! Rank 0: an engine whose tables are on all ranks.
 
 use super::{
-    Exchange, Placement, RanksConfig, Share, SumOrder, TableShare,
+    Exchange, Placement, RanksConfig, SumOrder, TableShare,
     follow::{Setup, SetupInit},
     is_everywhere,
-    message::{Command, Cut, Numbers},
+    message::{Command, Cut},
     part::{Open, Part, meet, open},
     refusal, rows_of,
 };
@@ -29,10 +29,10 @@ const PART: usize = 1 << 20;
 
 /// An engine of which every rank has a part. Only rank 0 has this one.
 pub struct RankedEngine {
-    inner: Box<dyn Part>,
-    share: TableShare,
+    pub(super) inner: Box<dyn Part>,
+    pub(super) share: TableShare,
     /// Of each parameter the ranks that have its rows; `None` = all have it.
-    homes: Vec<Option<Vec<usize>>>,
+    pub(super) homes: Vec<Option<Vec<usize>>>,
     limits: BatchLimits,
     dense: usize,
     /// The batch with this rank's columns.
@@ -176,7 +176,7 @@ impl RankedEngine {
     }
 
     /// Tells one rank a command.
-    fn tell(
+    pub(super) fn tell(
         &self,
         rank: usize,
         command: Command,
@@ -209,7 +209,7 @@ impl RankedEngine {
     }
 
     /// Notes that ranks do not hear each other any more.
-    fn heard<T>(&self, done: Result<T, EngineError>) -> Result<T, EngineError> {
+    pub(super) fn heard<T>(&self, done: Result<T, EngineError>) -> Result<T, EngineError> {
         if matches!(done, Err(EngineError::Ranks(_))) {
             self.broken.set(true);
         }
@@ -222,116 +222,6 @@ impl RankedEngine {
             EngineError::Ranks(source) => EngineError::RanksInStep { step, source },
             e => e,
         })
-    }
-
-    /// The ranks that have the rows of a tensor; `None` if every rank has it.
-    fn homes(&self, of: TensorId) -> Option<&[usize]> {
-        let param = match of {
-            TensorId::Parameter(index) => index,
-            TensorId::State(index) => self.inner.optimizer_state()[index].param,
-        };
-        self.homes[param].as_deref()
-    }
-
-    /// Whether all of a tensor is here.
-    fn is_here(&self, of: TensorId) -> bool {
-        self.homes(of).is_none_or(|homes| homes == [self.share.comm.rank()])
-    }
-
-    fn read_tensor(&self, of: TensorId, first: usize, out: &mut [f32]) -> Result<(), EngineError> {
-        match self.homes(of) {
-            None => of.read(&*self.inner, first, out),
-            Some(&[rank]) => self.read_of(rank, of, first, out),
-            Some(homes) => {
-                let (width, numbers) = (of.width(&*self.inner), first..first + out.len());
-                let mut values = Vec::new();
-                for &rank in homes {
-                    let Some(share) = Share::of(homes, rank) else { continue };
-                    let pieces = share.pieces(width, numbers.clone());
-                    values.resize(pieces.clone().map(|piece| piece.len()).sum(), 0.0);
-                    self.read_of(rank, of, share.first(width, &numbers), &mut values)?;
-                    let mut rest = &values[..];
-                    for piece in pieces {
-                        let (head, tail) = rest.split_at(piece.len());
-                        out[piece].copy_from_slice(head);
-                        rest = tail;
-                    }
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Numbers of a tensor as one rank has it.
-    fn read_of(
-        &self,
-        rank: usize,
-        of: TensorId,
-        first: usize,
-        out: &mut [f32],
-    ) -> Result<(), EngineError> {
-        if out.is_empty() {
-            return Ok(());
-        }
-        if rank == self.share.comm.rank() {
-            return of.read(&*self.inner, first, out);
-        }
-        let read = || {
-            let numbers = Numbers { first, len: out.len() };
-            self.tell(rank, Command::Read(of, numbers), None)?;
-            let mut values = vec![Parcel { rank, words: vec![0; out.len()] }];
-            let comm = &*self.share.comm;
-            comm.transfer(What::Values, self.share.patience, &mut Vec::new(), &mut values)?;
-            Ok(values.swap_remove(0).words)
-        };
-        let words = self.heard(read().map_err(EngineError::Ranks))?;
-        out.iter_mut().zip(words).for_each(|(x, word)| *x = f32::from_bits(word));
-        Ok(())
-    }
-
-    fn write_tensor(
-        &mut self,
-        of: TensorId,
-        first: usize,
-        values: &[f32],
-    ) -> Result<(), EngineError> {
-        let Some(homes) = self.homes(of).map(<[usize]>::to_vec) else {
-            return (0..self.share.comm.size())
-                .try_for_each(|rank| self.write_to(rank, of, first, values));
-        };
-        let (width, numbers) = (of.width(&*self.inner), first..first + values.len());
-        for &rank in &homes {
-            match Share::of(&homes, rank) {
-                Some(share) if share.is_cut() => {
-                    let pieces = share.pieces(width, numbers.clone());
-                    let own: Vec<f32> =
-                        pieces.flat_map(|piece| values[piece].iter().copied()).collect();
-                    self.write_to(rank, of, share.first(width, &numbers), &own)?;
-                }
-                _ => self.write_to(rank, of, first, values)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Sets numbers of a tensor as one rank has it.
-    fn write_to(
-        &mut self,
-        rank: usize,
-        of: TensorId,
-        first: usize,
-        values: &[f32],
-    ) -> Result<(), EngineError> {
-        if values.is_empty() {
-            return Ok(());
-        }
-        if rank == self.share.comm.rank() {
-            return of.write(&mut *self.inner, first, values);
-        }
-        let words = values.iter().map(|x| x.to_bits()).collect();
-        let command = Command::Write(of, Numbers { first, len: values.len() });
-        let told = self.tell(rank, command, Some(words));
-        self.heard(told.map_err(EngineError::Ranks))
     }
 }
 

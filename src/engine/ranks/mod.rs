@@ -14,6 +14,7 @@ mod place;
 pub mod scaling;
 pub mod server;
 mod share;
+mod tensors;
 
 use crate::{
     comm::{Comm, Patience},

@@ -16,7 +16,7 @@ pub(super) fn on(driver: &Rc<dyn Driver>, config: &EngineConfig) -> FusedEngine<
 
 fn with_graphs(driver: &Rc<dyn Driver>, config: &EngineConfig, graphs: bool) -> FusedEngine<Cuda> {
     let mut init = Initializer::new(&config.model, InitSource::Philox { seed: 11 });
-    let wanted = CudaConfig { graphs, ..super::super::engine::cuda_config(config) };
+    let wanted = CudaConfig { graphs, ..super::super::build::cuda_config(config) };
     FusedEngine::on(Cuda::on(Rc::clone(driver), &wanted).unwrap(), config, &mut init).unwrap()
 }
 
