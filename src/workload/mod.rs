@@ -94,6 +94,9 @@ pub struct CommSection {
     /// In which order gradients of dense parameters are summed.
     #[serde(skip_serializing_if = "SumOrder::is_rank")]
     pub sum: SumOrder,
+    /// Whether layers are computed while messages are under way.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub overlap: bool,
     /// Whether rows of one table may be on several ranks.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub split_rows: bool,
@@ -134,6 +137,7 @@ impl CommSection {
     pub fn ranks(&self, device: Device) -> RanksConfig {
         RanksConfig {
             timeout: self.timeout(),
+            overlap: self.overlap,
             devices: RankDevices { device, gpus: self.gpus, exchange: self.exchange },
         }
     }

@@ -98,11 +98,25 @@ impl<B: Backend> MicroBatches<B> {
         clock: &mut PhaseClock,
     ) -> Result<()> {
         network.pool(pass)?;
-        if let Some(ranks) = &mut self.ranks {
-            clock.lap(Phase::Embedding);
-            ranks.begin_exchange(pass.backend, network, Of::Vectors, pass.rows)?;
-            clock.lap(Phase::Comm);
+        clock.lap(Phase::Embedding);
+        self.begin(pass, network, Of::Vectors, clock)
+    }
+
+    /// Begins to give each rank vectors, or gradients, and waits for them where nothing is to be
+    /// computed meanwhile.
+    fn begin(
+        &mut self,
+        pass: &mut Pass<'_, B>,
+        network: &mut Network<B>,
+        of: Of,
+        clock: &mut PhaseClock,
+    ) -> Result<()> {
+        let Some(ranks) = &mut self.ranks else { return Ok(()) };
+        ranks.begin_exchange(pass.backend, network, of, pass.rows)?;
+        if !ranks.overlaps() {
+            ranks.finish_exchange(pass.backend, network, of, pass.rows)?;
         }
+        clock.lap(Phase::Comm);
         Ok(())
     }
 
@@ -179,8 +193,8 @@ impl<B: Backend> MicroBatches<B> {
             }
             if let Some(ranks) = &mut self.ranks {
                 ranks.begin_sums(pass.backend, pass.store, network.top(&pass.store.layout))?;
-                ranks.begin_exchange(pass.backend, network, Of::Gradients, samples)?;
             }
+            self.begin(pass, network, Of::Gradients, clock)?;
         }
         self.exchanged(pass, network, (Of::Gradients, samples), clock)?;
         if let Some(ranks) = &mut self.ranks {
@@ -214,10 +228,7 @@ impl<B: Backend> MicroBatches<B> {
         let mut all = self.under_way(pass, own.clone());
         network.backward(&mut all, clock)?;
         network.scatter(&mut all, clock)?;
-        if let Some(ranks) = &mut self.ranks {
-            ranks.begin_exchange(pass.backend, network, Of::Gradients, samples)?;
-            clock.lap(Phase::Comm);
-        }
+        self.begin(pass, network, Of::Gradients, clock)?;
         network.backward_before(&mut self.under_way(pass, own), clock)
     }
 

@@ -34,6 +34,7 @@ pub(super) struct Set {
 pub(crate) struct Ranks {
     pub(super) comm: Rc<dyn Comm>,
     patience: Patience,
+    overlap: bool,
     /// Factor of the gradients of tables ([`EngineConfig::tables_by_ranks`]).
     factor: Option<f32>,
     pub(super) sets: Vec<Set>,
@@ -77,8 +78,19 @@ impl Ranks {
         let (parcels, sums) =
             (Parcels::new(&*comm), Sums::new(Rc::clone(&comm), patience, config.sum_order));
         let (order, exchange, scratch) = (config.sum_order, None, Vec::new());
-        let linked = false;
-        Ranks { comm, patience, factor, sets, order, parcels, exchange, linked, sums, scratch }
+        Ranks {
+            comm,
+            patience,
+            overlap: share.overlap,
+            factor,
+            sets,
+            order,
+            parcels,
+            exchange,
+            linked: false,
+            sums,
+            scratch,
+        }
     }
 
     /// This rank, and how many there are.
@@ -99,6 +111,11 @@ impl Ranks {
     /// Columns of this rank's tables of a set.
     pub fn own(&self, embedding: &Embedding) -> impl Iterator<Item = Window> {
         tables(&self.sets, embedding, self.comm.rank()).map(|(window, _)| window)
+    }
+
+    /// Whether layers are computed while messages are under way.
+    pub fn overlaps(&self) -> bool {
+        self.overlap
     }
 
     /// The way to the others.
@@ -235,6 +252,7 @@ impl Ranks {
     ) -> Result<()> {
         match range.len() {
             ..WORTH => Ok(()),
+            _ if !self.overlap => Ok(()),
             // On a device they take their turn behind all that it is asked for anyway.
             _ if backend.link().is_some() => Ok(()),
             _ => self.sums.begin(backend, &store.grads, range),

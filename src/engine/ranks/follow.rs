@@ -27,6 +27,8 @@ pub(super) struct Setup {
     pub owners: Vec<Vec<usize>>,
     /// How long one rank waits for another, in milliseconds.
     pub timeout_ms: u64,
+    /// Whether layers are computed while messages are under way.
+    pub overlap: bool,
     /// What ranks compute on.
     pub devices: RankDevices,
     /// Where initial values come from.
@@ -133,9 +135,9 @@ impl Part {
         let setup: Setup = serde_json::from_str(&words_text(content)).map_err(|e| {
             EngineError::Unsupported(format!("the model of rank 0 is not understood: {e}"))
         })?;
-        let Setup { config, owners, timeout_ms, devices, init } = setup;
+        let Setup { config, owners, timeout_ms, overlap, devices, init } = setup;
         let patience = Patience::For(Duration::from_millis(timeout_ms));
-        let share = TableShare { comm: Rc::clone(comm), owners, patience };
+        let share = TableShare { comm: Rc::clone(comm), owners, patience, overlap };
         let mut opened = match init {
             SetupInit::Philox { seed } => {
                 let mut init = Initializer::new(&config.model, InitSource::Philox { seed });

@@ -76,13 +76,14 @@ pub(crate) fn lead_by(
     let config = EngineConfig { ranks: size, ..config.clone() };
     let patience = Patience::For(ranks.timeout);
     let owners = placement.owners;
-    let share = TableShare { comm, owners, patience };
+    let share = TableShare { comm, owners, patience, overlap: ranks.overlap };
     // What every number of follows from those before can only be drawn in one place.
     let by_counter = init.seed();
     let setup = Setup {
         config: config.clone(),
         owners: share.owners.clone(),
         timeout_ms: ranks.timeout.as_millis() as u64,
+        overlap: ranks.overlap,
         devices: ranks.devices,
         init: match by_counter {
             Some(seed) => SetupInit::Philox { seed },
@@ -155,7 +156,7 @@ fn tell_all(share: &TableShare, command: Command, content: &[u32]) -> Result<(),
 /// Sends all other ranks away; their processes end.
 pub fn dismiss(comm: &Rc<dyn Comm>, ranks: RanksConfig) -> Result<(), CommError> {
     let patience = Patience::For(ranks.timeout);
-    let share = TableShare { comm: Rc::clone(comm), owners: Vec::new(), patience };
+    let share = TableShare { comm: Rc::clone(comm), owners: Vec::new(), patience, overlap: false };
     tell_all(&share, Command::Exit, &[])
 }
 

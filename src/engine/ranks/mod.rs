@@ -94,6 +94,8 @@ pub struct TableShare {
     pub owners: Vec<Vec<usize>>,
     /// How long one waits for another.
     pub patience: Patience,
+    /// Whether layers are computed while messages are under way.
+    pub overlap: bool,
 }
 
 impl TableShare {
@@ -108,6 +110,8 @@ impl TableShare {
 pub struct RanksConfig {
     /// How long one waits for another.
     pub timeout: Duration,
+    /// Whether layers are computed while messages are under way.
+    pub overlap: bool,
     /// What they compute on.
     pub devices: RankDevices,
 }
@@ -115,7 +119,7 @@ pub struct RanksConfig {
 impl RanksConfig {
     /// Ranks on CPUs that wait so long for each other.
     pub const fn within(timeout: Duration) -> Self {
-        RanksConfig { timeout, devices: RankDevices::CPU }
+        RanksConfig { timeout, overlap: true, devices: RankDevices::CPU }
     }
 }
 

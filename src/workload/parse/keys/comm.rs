@@ -70,6 +70,17 @@ pub(super) fn keys() -> Vec<Key> {
              and 16 ranks give the same bits; layers then compute on slices, which costs speed",
         ),
         split(
+            "comm.overlap",
+            |_| true,
+            |w| w.comm.overlap.then_some(true),
+            |w, on| w.comm.overlap = on,
+        )
+        .or(false)
+        .says(
+            "Whether ranks compute layers while messages to others are under way, with the same bits \
+             (docs/ranks.md says where it pays)",
+        ),
+        split(
             "comm.split_rows",
             |_| true,
             |w| w.comm.split_rows.then_some(true),
