@@ -7,7 +7,7 @@
 //!
 //! Where it is asked for, rows of a column that is more work than a rank's mean, or more bytes than
 //! one may take, are dealt out to several ([`Share`]): to twice as many, and again, until a share is
-//! half the mean or doubling saves little, since every share has pooled vectors of its own. And where
+//! half the mean or vectors, of which every share has its own, would cost more than rows. And where
 //! it is asked for, all ranks have small tables, for which sums of gradients by row are less to send
 //! than vectors.
 
@@ -66,6 +66,10 @@ pub struct NoRoom {
     pub memory: u64,
 }
 
+/// How many times more bytes a second a rank's memory moves than its link: 7 inside a host of H100s, 67
+/// between such hosts, some 25 for two cores and 10 Gbit/s. Only how far columns are cut goes by it.
+const SLOWER: f64 = 32.0;
+
 /// What the tables of a column take and do.
 #[derive(Clone, Copy, Default)]
 struct Column {
@@ -116,17 +120,22 @@ impl Column {
     fn shares(&self, ranks: usize, mean: u64, memory: Option<u64>) -> usize {
         let most = (ranks as u64).min(self.rows) as usize;
         let busy = self.work() > mean;
+        // Rows take w / n, and the vectors of each rank's samples v n / R, times what a link is slower
+        // than memory: least where n is the root of R w / (v times that).
+        let best = ranks as f64 * self.row_work as f64 / (SLOWER * self.vector_work.max(1) as f64);
+        let worth = (best.sqrt().ceil() as usize).clamp(2.min(most), most);
         let mut shares = 1;
-        while shares < most {
-            let (now, next) = (self.part(shares), self.part((2 * shares).min(most)));
+        loop {
+            let now = self.part(shares);
             let full = memory.is_some_and(|memory| now.bytes > memory);
+            let most = if full { most } else { worth };
+            let next = self.part((2 * shares).min(most));
             let saves = 4 * next.work() <= 3 * now.work();
-            if !(full || busy && 2 * now.work() > mean && saves) {
-                break;
+            if shares >= most || !(full || busy && 2 * now.work() > mean && saves) {
+                return shares;
             }
             shares = next.shares;
         }
-        shares
     }
 }
 
