@@ -8,6 +8,7 @@
 #   ceilings  what this machine can do at most (`dlrm-bench system --ceilings`)
 #   peers     our engine beside others (scripts/peers.sh; with PEERS=--all beside those that specialise, too)
 #   phases    where the time of a step goes (example step_speed)
+#   auc       whole trainings to one AUC, ours and PyTorch's (scripts/time-to-auc.sh; Frappe where FRAPPE names it)
 #   load      beside busy processes, and with more threads than processors (scripts/under-load.sh)
 #   growth    how the cost grows with threads, batch, rows, hotness, dimension and the law of ids, with the floor beside it; a table
 #             for other programs and a picture go to ${OUT:-growth}
@@ -25,11 +26,11 @@ while [ $# -gt 0 ]; do
         exit
         ;;
     --rounds) rounds=$2 && shift 2 ;;
-    ceilings | peers | phases | load | growth) sections+=("$1") && shift ;;
+    ceilings | peers | phases | auc | load | growth) sections+=("$1") && shift ;;
     *) echo "no section or option $1 (--help says what there is)" >&2 && exit 64 ;;
     esac
 done
-[ ${#sections[@]} -gt 0 ] || sections=(ceilings peers phases load growth)
+[ ${#sections[@]} -gt 0 ] || sections=(ceilings peers phases auc load growth)
 
 cargo build --release --quiet --bin dlrm-bench --example step_speed
 program=target/release/dlrm-bench
@@ -53,6 +54,8 @@ phases() {
         done
     done
 }
+
+auc() { scripts/time-to-auc.sh --rounds "$rounds" --program "$program"; }
 
 load() { scripts/under-load.sh --rounds "$rounds" "$program"; }
 
