@@ -58,7 +58,7 @@ for system in "${systems[@]}"; do
     quickstart)
         say 'writing the planted data'
         for split in train eval; do
-            n=$([ $split = train ] && echo 4200000 || echo 100000)
+            n=$([ $split = train ] && echo 6000000 || echo 100000)
             "$program" data generate criteo_kaggle --split $split --samples "$n" --to npz -o "$work/$split.npz" --quiet
         done
         ;;
