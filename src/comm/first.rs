@@ -1,16 +1,7 @@
 //! A message from whichever rank is first: what asynchronous work waits for.
 
-use super::{Comm, CommError, Patience, What};
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
-
-/// Looks without a pause before the core is handed over, and then before it is left for longer.
-const SPINS: u32 = 200;
-const YIELDS: u32 = 2_000;
-/// How long a wait sleeps at a time in the end.
-const NAP: Duration = Duration::from_micros(50);
+use super::{Comm, CommError, Patience, What, pause::Pauses};
+use std::time::Instant;
 
 /// Waits until a parcel of this kind has come from one of `ranks`, and returns which; of several the
 /// first as listed. `None` if none has come within `patience`.
@@ -24,19 +15,14 @@ pub fn first(
     patience: Patience,
 ) -> Result<Option<usize>, CommError> {
     let began = Instant::now();
-    let mut looks = 0_u32;
+    let mut pauses = Pauses::default();
     loop {
         let found = comm.arrived(what, ranks)?;
         let over = matches!(patience, Patience::For(most) if began.elapsed() > most);
         if found.is_some() || over {
             return Ok(found);
         }
-        looks = looks.saturating_add(1);
-        match looks {
-            ..SPINS => std::hint::spin_loop(),
-            SPINS..YIELDS => thread::yield_now(),
-            _ => thread::sleep(NAP),
-        }
+        pauses.pause();
     }
 }
 
@@ -44,6 +30,7 @@ pub fn first(
 mod tests {
     use super::*;
     use crate::comm::{Parcel, threads};
+    use std::time::Duration;
 
     #[test]
     fn who_has_sent_is_found_and_nothing_is_lost() {

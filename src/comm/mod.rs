@@ -9,6 +9,7 @@ mod first;
 pub mod links;
 mod mpi;
 mod norms;
+mod pause;
 mod team;
 #[cfg(test)]
 pub(crate) mod threads;

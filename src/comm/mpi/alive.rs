@@ -58,14 +58,8 @@ impl Mpi {
     /// The first of `ranks` from which a message of this tag has come; without one this rank waits for
     /// the first of them, and says so to whoever asks.
     pub(super) fn look(&self, tag: c_int, ranks: &[usize]) -> Result<Option<usize>, CommError> {
-        let world = self.mpi.constants.world;
         for &rank in ranks {
-            let (mut there, mut status) = (0, [0; 16]);
-            // SAFETY: pointers to locals.
-            self.check(unsafe {
-                (self.mpi.iprobe)(rank as c_int, tag, world, &mut there, &mut status)
-            })?;
-            if there != 0 {
+            if self.is_there(rank, tag)? {
                 return Ok(Some(rank));
             }
         }
@@ -91,13 +85,11 @@ impl Mpi {
 
     /// Receives a word, if one is there.
     fn take(&self, from: usize, tag: c_int) -> Result<Option<u32>, CommError> {
-        let (world, byte) = (self.mpi.constants.world, self.mpi.constants.byte);
-        let (from, mut there, mut status) = (from as c_int, 0, [0; 16]);
-        // SAFETY: pointers to locals.
-        self.check(unsafe { (self.mpi.iprobe)(from, tag, world, &mut there, &mut status) })?;
-        if there == 0 {
+        if !self.is_there(from, tag)? {
             return Ok(None);
         }
+        let (world, byte) = (self.mpi.constants.world, self.mpi.constants.byte);
+        let (from, mut status) = (from as c_int, [0; 16]);
         let (mut word, mut request, mut done) = (0_u32, 0, 0);
         let at = (&raw mut word).cast::<c_void>();
         // SAFETY: the message is there and a word long, and the word lives until it is received.

@@ -8,26 +8,22 @@ mod abi;
 mod alive;
 mod launcher;
 
-use super::{Comm, CommError, Flight, Parcel, Patience, What, text_words, words_text};
+use super::{
+    Comm, CommError, Flight, Parcel, Patience, What, pause::Pauses, text_words, words_text,
+};
 use abi::{Functions, Handle, Status};
 use std::{
     cell::{Cell, RefCell},
     ffi::{c_char, c_int, c_void},
     mem,
     ptr::null_mut,
-    thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 pub use launcher::{Launcher, launched};
 
 /// Words of a message at most: counts are ints, and bytes are counted.
 const MOST: usize = 1 << 28;
-/// Polls without a pause before the core is handed over, and then before it is left for longer.
-const SPINS: u32 = 200;
-const YIELDS: u32 = 2_000;
-/// How long a wait sleeps at a time in the end.
-const NAP: Duration = Duration::from_micros(50);
 /// The tag of what a rank says that cannot go on; others are those of [`What`], from 1.
 const FAILURE: c_int = 0;
 /// Words of such a message at most.
@@ -262,17 +258,23 @@ impl Mpi {
         Ok(flag != 0)
     }
 
+    /// Whether a message of this tag has come from a rank.
+    fn is_there(&self, rank: usize, tag: c_int) -> Result<bool, CommError> {
+        let (world, from) = (self.mpi.constants.world, rank as c_int);
+        let (mut there, mut status): (c_int, Status) = (0, [0; 16]);
+        // SAFETY: pointers to locals.
+        self.check(unsafe { (self.mpi.iprobe)(from, tag, world, &mut there, &mut status) })?;
+        Ok(there != 0)
+    }
+
     /// What another rank has said that cannot go on.
     fn failure(&self) -> Result<Option<CommError>, CommError> {
         let world = self.mpi.constants.world;
         for rank in super::others(self) {
-            let (mut flag, mut status): (c_int, Status) = (0, [0; 16]);
-            let from = rank as c_int;
-            // SAFETY: pointers to locals.
-            self.check(unsafe { (self.mpi.iprobe)(from, FAILURE, world, &mut flag, &mut status) })?;
-            if flag == 0 {
+            if !self.is_there(rank, FAILURE)? {
                 continue;
             }
+            let from = rank as c_int;
             let mut words = vec![0_u32; FAILURE_WORDS];
             let (mut request, byte) = (0, self.mpi.constants.byte);
             let (at, bytes) = (words.as_mut_ptr().cast::<c_void>(), (4 * words.len()) as c_int);
@@ -280,10 +282,9 @@ impl Mpi {
             // received.
             unsafe {
                 self.check((self.mpi.irecv)(at, bytes, byte, from, FAILURE, world, &mut request))?;
-                while flag != 2 {
-                    let mut done = 0;
+                let (mut done, mut status): (c_int, Status) = (0, [0; 16]);
+                while done == 0 {
                     self.check((self.mpi.test)(&mut request, &mut done, &mut status))?;
-                    flag = if done != 0 { 2 } else { 1 };
                 }
             }
             let (host, message) = (self.host(rank), words_text(&words));
@@ -313,20 +314,14 @@ impl Mpi {
     /// Waits for all pieces of a transfer.
     fn wait(&self, transfer: &mut Transfer, patience: Patience) -> Result<(), CommError> {
         let (began, what) = (Instant::now(), transfer.what);
-        let mut polls = 0_u32;
+        let mut pauses = Pauses::default();
         loop {
             self.settle(transfer);
             if let Some(error) = transfer.error.take() {
                 return Err(error);
             }
             let Some(piece) = transfer.pieces.first() else { return Ok(()) };
-            polls = polls.saturating_add(1);
-            match polls {
-                ..SPINS => std::hint::spin_loop(),
-                SPINS..YIELDS => thread::yield_now(),
-                _ => thread::sleep(NAP),
-            }
-            if polls < YIELDS || !polls.is_multiple_of(64) {
+            if !pauses.pause() {
                 continue;
             }
             if let Some(failed) = self.failure()? {
