@@ -28,6 +28,7 @@ mod goes_on;
 mod hashed;
 mod look;
 mod micro_batches;
+mod placed;
 mod ranks;
 #[cfg(target_os = "linux")]
 mod ranks_gpu;
