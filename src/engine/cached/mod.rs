@@ -9,7 +9,7 @@ mod tensors;
 
 use super::{
     Engine, EngineConfig, EngineError, EnginePosition, FillPart, LookAt, NO_LOG, Phase, PhaseClock,
-    StateSpec, TensorId,
+    StateSpec, TensorId, writing,
 };
 use crate::{
     backend::{StepContext, StepEnd},
@@ -26,9 +26,6 @@ use crate::{
 use moving::Leaving;
 use std::{collections::VecDeque, time::Instant};
 use tensors::{Part, record, row_tensors};
-
-/// Numbers of a table that are written at once.
-const PART: usize = 1 << 20;
 
 pub(super) struct CachedEngine {
     inner: Box<dyn Engine>,
@@ -230,14 +227,7 @@ impl Engine for CachedEngine {
         if self.params_in[index].is_none() {
             return self.inner.write_with(index, f);
         }
-        let all = self.params[index].len();
-        let mut values = Vec::new();
-        for first in (0..all).step_by(PART) {
-            values.resize(PART.min(all - first), 0.0);
-            f(first, &mut values);
-            self.write_from(index, first, &values)?;
-        }
-        Ok(())
+        writing::write_with(self, index, f)
     }
 
     fn write_from(

@@ -113,11 +113,11 @@ impl<B: Backend> MicroBatches<B> {
     ) -> Result<()> {
         let Some(ranks) = &mut self.ranks else { return Ok(()) };
         ranks.begin_exchange(pass.backend, network, of, pass.rows)?;
-        if !ranks.overlaps() {
-            ranks.finish_exchange(pass.backend, network, of, pass.rows)?;
-        }
         clock.lap(Phase::Comm);
-        Ok(())
+        match ranks.overlaps() {
+            true => Ok(()),
+            false => self.exchanged(pass, network, of, clock),
+        }
     }
 
     /// Waits until all ranks have given theirs, if that was begun.
@@ -125,11 +125,11 @@ impl<B: Backend> MicroBatches<B> {
         &mut self,
         pass: &mut Pass<'_, B>,
         network: &mut Network<B>,
-        (of, samples): (Of, usize),
+        of: Of,
         clock: &mut PhaseClock,
     ) -> Result<()> {
         if let Some(ranks) = &mut self.ranks {
-            ranks.finish_exchange(pass.backend, network, of, samples)?;
+            ranks.finish_exchange(pass.backend, network, of, pass.rows)?;
             clock.lap(Phase::Comm);
         }
         Ok(())
@@ -149,12 +149,12 @@ impl<B: Backend> MicroBatches<B> {
         clock: &mut PhaseClock,
     ) -> Result<()> {
         self.pool(pass, network, clock)?;
-        let (samples, own) = (pass.rows, self.own(pass.rows));
+        let own = self.own(pass.rows);
         let whole = !own.is_empty() && own.len() <= self.part;
         if whole {
             network.before(&mut self.under_way(pass, own.clone()), clock)?;
         }
-        self.exchanged(pass, network, (Of::Vectors, samples), clock)?;
+        self.exchanged(pass, network, Of::Vectors, clock)?;
         if own.is_empty() {
             return Ok(());
         }
@@ -178,11 +178,11 @@ impl<B: Backend> MicroBatches<B> {
     ) -> Result<()> {
         clock.lap(Phase::Embedding);
         self.pool(pass, network, clock)?;
-        let (samples, own) = (pass.rows, self.own(pass.rows).len());
+        let own = self.own(pass.rows).len();
         if self.tree.is_empty() && (1..=self.part).contains(&own) {
             self.whole(pass, network, clock)?;
         } else {
-            self.exchanged(pass, network, (Of::Vectors, samples), clock)?;
+            self.exchanged(pass, network, Of::Vectors, clock)?;
             if !self.tree.is_empty() {
                 self.slices(pass, network, clock)?;
             } else if own == 0 {
@@ -196,7 +196,7 @@ impl<B: Backend> MicroBatches<B> {
             }
             self.begin(pass, network, Of::Gradients, clock)?;
         }
-        self.exchanged(pass, network, (Of::Gradients, samples), clock)?;
+        self.exchanged(pass, network, Of::Gradients, clock)?;
         if let Some(ranks) = &mut self.ranks {
             ranks.sum(pass.backend, pass.store)?;
             clock.lap(Phase::Comm);
@@ -214,7 +214,7 @@ impl<B: Backend> MicroBatches<B> {
     ) -> Result<()> {
         let (samples, own) = (pass.rows, self.own(pass.rows));
         network.before(&mut self.under_way(pass, own.clone()), clock)?;
-        self.exchanged(pass, network, (Of::Vectors, samples), clock)?;
+        self.exchanged(pass, network, Of::Vectors, clock)?;
         let mut all = pass.part(own.clone());
         network.gather(&mut all, clock)?;
         network.forward(&mut all, clock)?;

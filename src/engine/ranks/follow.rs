@@ -3,7 +3,7 @@
 use super::{
     RankDevices, TableShare,
     message::{Command, Cut, HEAD},
-    part::{self, Open, meet, open},
+    rank_engine::{Open, RankEngine, meet, open},
     rows_of, server,
 };
 use crate::{
@@ -50,7 +50,7 @@ pub(super) enum SetupInit {
 
 /// An engine with what belongs to it.
 struct Part {
-    engine: Box<dyn part::Part>,
+    engine: Box<dyn RankEngine>,
     share: TableShare,
     dense: usize,
     batch: Batch,
@@ -147,7 +147,7 @@ impl Part {
         };
         let dense = config.batch_limits().dense;
         let met = meet(&share, &mut opened, devices)?;
-        let engine = opened.part;
+        let engine = opened.engine;
         let part = Part { engine, share, dense, batch: Batch::default(), predictions: Vec::new() };
         Ok(met.ok().map(|()| part))
     }

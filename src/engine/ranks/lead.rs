@@ -5,7 +5,7 @@ use super::{
     follow::{Setup, SetupInit},
     is_everywhere,
     message::{Command, Cut},
-    part::{Open, Part, meet, open},
+    rank_engine::{Open, RankEngine, meet, open},
     refusal, rows_of,
 };
 use crate::{
@@ -13,8 +13,8 @@ use crate::{
     batch::{Batch, BatchLimits, Samples},
     comm::{self, Comm, CommError, Parcel, Patience, What, text_words},
     engine::{
-        Engine, EngineConfig, EngineError, EnginePosition, FillPart, NO_LOG, Phase, PhaseClock,
-        StateSpec, TensorId,
+        Engine, EngineConfig, EngineError, EnginePosition, NO_LOG, Phase, PhaseClock, StateSpec,
+        TensorId, writing::write_initial,
     },
     model::{ParamKind, ParamSpec, init::Initializer},
     optim::LossScale,
@@ -24,12 +24,9 @@ use std::{
     rc::Rc,
 };
 
-/// Numbers of a table that are sent at once.
-const PART: usize = 1 << 20;
-
 /// An engine of which every rank has a part. Only rank 0 has this one.
 pub struct RankedEngine {
-    pub(super) inner: Box<dyn Part>,
+    pub(super) inner: Box<dyn RankEngine>,
     pub(super) share: TableShare,
     /// Of each parameter the ranks that have its rows; `None` = all have it.
     pub(super) homes: Vec<Option<Vec<usize>>>,
@@ -97,7 +94,7 @@ pub(crate) fn lead_by(
     tell_all(&share, Command::Setup, &text_words(&setup))?;
     let mut opened = open(&config, &share, ranks.devices, by_counter.map(|_| &mut *init))?;
     meet(&share, &mut opened, ranks.devices)?.map_err(EngineError::Unsupported)?;
-    let inner = opened.part;
+    let inner = opened.engine;
     let linked = ranks.devices.exchange == Exchange::Nccl && size > 1;
     let carrier = linked.then(|| inner.link_library()).transpose()?;
     let specs = config.model.table_specs();
@@ -134,7 +131,7 @@ pub(crate) fn lead_by(
         broken: Cell::new(false),
     };
     if by_counter.is_none() {
-        engine.send_initial(init)?;
+        write_initial(&mut engine, init)?;
     }
     Ok(engine)
 }
@@ -161,21 +158,6 @@ pub fn dismiss(comm: &Rc<dyn Comm>, ranks: RanksConfig) -> Result<(), CommError>
 }
 
 impl RankedEngine {
-    /// Sends all initial values that come from one stream of numbers.
-    fn send_initial(&mut self, init: &mut Initializer) -> Result<(), EngineError> {
-        let pool = crate::host::pool::Pool::new(1);
-        for index in 0..self.inner.params().len() {
-            if init.stopped() {
-                break;
-            }
-            let spec = self.inner.params()[index].clone();
-            self.write_with(index, &mut |first, part| {
-                init.fill_part(index, &spec, first, part, &pool);
-            })?;
-        }
-        Ok(())
-    }
-
     /// Tells one rank a command.
     pub(super) fn tell(
         &self,
@@ -246,18 +228,6 @@ impl Engine for RankedEngine {
 
     fn read_from(&self, index: usize, first: usize, out: &mut [f32]) -> Result<(), EngineError> {
         self.read_tensor(TensorId::Parameter(index), first, out)
-    }
-
-    fn write_with(&mut self, index: usize, f: &mut FillPart<'_>) -> Result<(), EngineError> {
-        let all = self.params()[index].len();
-        let mut values = Vec::new();
-        for first in (0..all).step_by(PART) {
-            values.clear();
-            values.resize(PART.min(all - first), 0.0);
-            f(first, &mut values);
-            self.write_from(index, first, &values)?;
-        }
-        Ok(())
     }
 
     fn write_from(

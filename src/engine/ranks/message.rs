@@ -127,12 +127,12 @@ pub(super) struct Cut<'a> {
 
 impl Cut<'_> {
     /// Which ids of each column the rank needs.
-    fn parts(&self) -> impl Iterator<Item = Part> + use<'_> {
+    fn needs(&self) -> impl Iterator<Item = Needs> + use<'_> {
         self.owners.iter().map(|owners| match Share::of(owners, self.rank) {
-            _ if is_everywhere(owners) => Part::Samples,
-            None => Part::None,
-            Some(share) if share.is_cut() => Part::Rows(share),
-            Some(_) => Part::All,
+            _ if is_everywhere(owners) => Needs::Samples,
+            None => Needs::None,
+            Some(share) if share.is_cut() => Needs::Rows(share),
+            Some(_) => Needs::All,
         })
     }
 
@@ -142,10 +142,10 @@ impl Cut<'_> {
         let own = rows_of(self.rank, self.ranks, batch.len);
         words.clear();
         words.push(batch.len as u32);
-        let columns = || batch.bags.iter().zip(self.parts()).filter(|(_, p)| *p != Part::None);
+        let columns = || batch.bags.iter().zip(self.needs()).filter(|(_, p)| *p != Needs::None);
         for (bags, part) in columns() {
             words.extend(match part {
-                Part::All => [bags.indices.len() as u32, bags.is_one_hot().into()],
+                Needs::All => [bags.indices.len() as u32, bags.is_one_hot().into()],
                 part => [part.count(bags, &own) as u32, 0],
             });
         }
@@ -153,7 +153,7 @@ impl Cut<'_> {
         let dense = &batch.dense[own.start * self.dense..own.end * self.dense];
         words.extend(dense.iter().map(|x| x.to_bits()));
         for (bags, part) in columns() {
-            if part == Part::All {
+            if part == Needs::All {
                 if !bags.is_one_hot() {
                     words.extend_from_slice(&bags.offsets);
                 }
@@ -173,7 +173,7 @@ impl Cut<'_> {
     /// The batch of such words: what they do not have is zero, and bags of other ranks' columns are
     /// empty.
     pub fn unpack(&self, words: &[u32], batch: &mut Batch) {
-        let columns = self.parts().filter(|part| *part != Part::None).count();
+        let columns = self.needs().filter(|needs| *needs != Needs::None).count();
         let len = words[0] as usize;
         let own = rows_of(self.rank, self.ranks, len);
         let (heads, mut rest) = words[1..].split_at(2 * columns);
@@ -193,9 +193,9 @@ impl Cut<'_> {
         fill(&mut batch.labels, 1, take(own.len()));
         fill(&mut batch.dense, self.dense, take(own.len() * self.dense));
         batch.bags.resize_with(self.owners.len(), Bags::default);
-        for (bags, part) in batch.bags.iter_mut().zip(self.parts()) {
+        for (bags, part) in batch.bags.iter_mut().zip(self.needs()) {
             empty(bags);
-            let head = if part == Part::None { None } else { heads.next() };
+            let head = if part == Needs::None { None } else { heads.next() };
             let Some(&[ids, one_hot]) = head else {
                 bags.offsets.resize(len + 1, 0);
                 continue;
@@ -218,9 +218,9 @@ impl Cut<'_> {
         }
         to.bags.resize_with(self.owners.len(), Bags::default);
         let own = rows_of(self.rank, self.ranks, batch.len);
-        for ((to, from), part) in to.bags.iter_mut().zip(&batch.bags).zip(self.parts()) {
+        for ((to, from), part) in to.bags.iter_mut().zip(&batch.bags).zip(self.needs()) {
             empty(to);
-            if part == Part::All {
+            if part == Needs::All {
                 to.indices.extend_from_slice(&from.indices);
                 to.offsets.extend_from_slice(&from.offsets);
                 continue;
@@ -234,7 +234,7 @@ impl Cut<'_> {
 
 /// Ids of a column that a rank needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum Needs {
     /// None: other ranks have its tables.
     None,
     /// All: it has all rows.
@@ -245,7 +245,7 @@ enum Part {
     Samples,
 }
 
-impl Part {
+impl Needs {
     /// Those of sample `b`, if `own` are the rank's samples.
     fn of<'a>(
         self,
@@ -254,13 +254,13 @@ impl Part {
         own: &Range<usize>,
     ) -> impl Iterator<Item = u32> + use<'a> {
         let any = match self {
-            Part::None => false,
-            Part::All | Part::Rows(_) => true,
-            Part::Samples => own.contains(&b),
+            Needs::None => false,
+            Needs::All | Needs::Rows(_) => true,
+            Needs::Samples => own.contains(&b),
         };
         let bag = if any { bags.bag(b) } else { &[] };
         bag.iter().copied().filter(move |&id| match self {
-            Part::Rows(share) => share.has(id),
+            Needs::Rows(share) => share.has(id),
             _ => true,
         })
     }
@@ -272,7 +272,7 @@ impl Part {
 
     /// From ids to the rows that stand for them where not all rows are.
     fn stand(self, bags: &mut Bags) {
-        if let Part::Rows(share) = self {
+        if let Needs::Rows(share) = self {
             let Bags { indices, ids, .. } = bags;
             ids.extend_from_slice(indices);
             indices.iter_mut().for_each(|id| *id = share.slot(*id));

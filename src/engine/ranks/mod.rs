@@ -9,8 +9,8 @@ mod follow;
 mod lead;
 pub mod machines;
 mod message;
-mod part;
 mod place;
+mod rank_engine;
 pub mod scaling;
 pub mod server;
 mod share;
@@ -29,10 +29,10 @@ pub(crate) use follow::follow_by;
 #[cfg(test)]
 pub(crate) use lead::lead_by;
 pub use lead::{RankedEngine, dismiss, lead};
-#[cfg(test)]
-pub(crate) use part::Opened;
-pub use part::{Exchange, Gpus, RankDevices};
 pub use place::{Load, Placement, is_everywhere, place};
+#[cfg(test)]
+pub(crate) use rank_engine::Opened;
+pub use rank_engine::{Exchange, Gpus, RankDevices};
 pub use share::Share;
 
 /// Slices of a batch whose gradients are summed as a tree; more ranks than that cannot share them.

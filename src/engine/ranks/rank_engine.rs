@@ -86,7 +86,7 @@ impl RankDevices {
 }
 
 /// What is asked of a rank's engine beside what any engine does.
-pub(crate) trait Part: Engine {
+pub(crate) trait RankEngine: Engine {
     /// Training batches seen.
     fn batches(&self) -> u64;
 
@@ -109,7 +109,7 @@ pub(crate) trait Part: Engine {
     fn link(&mut self, share: &TableShare) -> Result<(), EngineError>;
 }
 
-impl<B: Backend> Part for FusedEngine<B> {
+impl<B: Backend> RankEngine for FusedEngine<B> {
     fn batches(&self) -> u64 {
         FusedEngine::batches(self)
     }
@@ -130,7 +130,7 @@ impl<B: Backend> Part for FusedEngine<B> {
 /// A rank's engine, and what it is on.
 pub(crate) struct Opened {
     /// The engine.
-    pub part: Box<dyn Part>,
+    pub engine: Box<dyn RankEngine>,
     /// By what the GPU is told from all others; empty without one.
     pub gpu: String,
 }
@@ -157,7 +157,7 @@ pub(crate) fn open(
     }
     let Device::Cuda(first) = devices.device else {
         let part = Box::new(FusedEngine::ranked(config, share, init)?);
-        return Ok(Opened { part, gpu: String::new() });
+        return Ok(Opened { engine: part, gpu: String::new() });
     };
     let hosts: Vec<String> = (0..comm.size()).map(|rank| comm.host(rank)).collect();
     let there = real::devices()?.len();
@@ -165,7 +165,7 @@ pub(crate) fn open(
         .map_err(EngineError::Unsupported)?;
     let engine = FusedEngine::ranked_on_gpu(ordinal, config, share, init)?;
     let gpu = engine.gpu().uuid.clone();
-    Ok(Opened { part: Box::new(engine), gpu })
+    Ok(Opened { engine: Box::new(engine), gpu })
 }
 
 /// The GPU of a rank on a host that has `there`, of which the first rank has number `first`.
@@ -206,7 +206,7 @@ pub(super) fn meet(
 ) -> Result<Result<(), String>, EngineError> {
     let comm = &*share.comm;
     let linked = devices.exchange == Exchange::Nccl && comm.size() > 1;
-    let carrier = match linked.then(|| opened.part.link_library()) {
+    let carrier = match linked.then(|| opened.engine.link_library()) {
         None => String::new(),
         Some(Ok(library)) => format!("+{library}"),
         Some(Err(e)) => format!("-{e}"),
@@ -223,7 +223,7 @@ pub(super) fn meet(
         return Ok(Err(what));
     }
     if linked {
-        opened.part.link(share)?;
+        opened.engine.link(share)?;
     }
     Ok(Ok(()))
 }

@@ -1,9 +1,8 @@
 //! Ranks on GPUs, which are emulated, each rank's its own: against one such GPU.
 
 use super::{
-    ranks::{
-        LENS, Seen, TIMEOUT, cuttable, lead_ranks, near, seen, tables_alike, without_batch_norm,
-    },
+    placed::cuttable,
+    ranks::{LENS, Seen, TIMEOUT, lead_ranks, near, seen, tables_alike, without_batch_norm},
     *,
 };
 use crate::{
@@ -41,7 +40,7 @@ fn open(bare: bool) -> impl Made {
     move |config: &EngineConfig, share: &TableShare, _: RankDevices, init: Init<'_, '_>| {
         let driver = Emulated::open(bare).expect("a compiler");
         let part = Box::new(FusedEngine::ranked_on_driver(&driver, config, share, init)?);
-        Ok(Opened { part, gpu: format!("GPU-{}", share.comm.rank()) })
+        Ok(Opened { engine: part, gpu: format!("GPU-{}", share.comm.rank()) })
     }
 }
 
@@ -205,7 +204,7 @@ fn stops_alike(e: &mut RankedEngine, config: &EngineConfig) {
 fn on_the_cpu(gpu: &'static str) -> impl Made {
     move |config: &EngineConfig, share: &TableShare, _: RankDevices, init: Init<'_, '_>| {
         let part = Box::new(FusedEngine::ranked(config, share, init)?);
-        Ok(Opened { part, gpu: gpu.into() })
+        Ok(Opened { engine: part, gpu: gpu.into() })
     }
 }
 

@@ -9,15 +9,12 @@ use crate::{
     batch::{Batch, Samples},
     comm::{What, text_words},
     engine::{
-        Engine, EngineError, EnginePosition, FillPart, NO_LOG, PhaseClock, StateSpec, TensorId,
+        Engine, EngineError, EnginePosition, NO_LOG, PhaseClock, StateSpec, TensorId,
         ranks::{message::Command, rows_of},
     },
     model::ParamSpec,
     optim::{LossScaleSpec, LossScaler},
 };
-
-/// Numbers of a table that are sent at once.
-const PART: usize = 1 << 20;
 
 impl Engine for ServedEngine {
     fn name(&self) -> &'static str {
@@ -30,18 +27,6 @@ impl Engine for ServedEngine {
 
     fn read_from(&self, index: usize, first: usize, out: &mut [f32]) -> Result<(), EngineError> {
         self.read_tensor(TensorId::Parameter(index), first, out)
-    }
-
-    fn write_with(&mut self, index: usize, f: &mut FillPart<'_>) -> Result<(), EngineError> {
-        let all = self.params[index].len();
-        let mut values = Vec::new();
-        for first in (0..all).step_by(PART) {
-            values.clear();
-            values.resize(PART.min(all - first), 0.0);
-            f(first, &mut values);
-            self.write_from(index, first, &values)?;
-        }
-        Ok(())
     }
 
     fn write_from(
@@ -100,7 +85,7 @@ impl Engine for ServedEngine {
         let worker = loop {
             while self.collect(false)? {}
             self.failure()?;
-            if let Some(worker) = self.work.get_mut().flight.next() {
+            if let Some(worker) = self.work.get_mut().queue.next() {
                 break worker;
             }
             self.collect(true)?;
@@ -110,7 +95,7 @@ impl Engine for ServedEngine {
         put(&mut content, start.number);
         pack(batch, 0..batch.len, &mut content);
         let work = self.work.get_mut();
-        work.flight.begin(worker, start);
+        work.queue.begin(worker, start);
         work.fresh.fill(false);
         let head = Command::Step(context).head(content.len());
         self.heard(self.link.tell(self.rank(worker), head, content))?;
@@ -120,7 +105,7 @@ impl Engine for ServedEngine {
 
     fn in_flight(&mut self) -> usize {
         let work = self.work.get_mut();
-        work.flight.len() + work.ended.len() + usize::from(work.failed.is_some())
+        work.queue.len() + work.ended.len() + usize::from(work.failed.is_some())
     }
 
     fn finished(&mut self, wait: bool) -> Result<Option<StepEnd>, EngineError> {
@@ -130,7 +115,7 @@ impl Engine for ServedEngine {
             if let Some(end) = work.ended.pop_front() {
                 return Ok(Some(end));
             }
-            if work.failed.is_some() && work.flight.len() == 0 {
+            if work.failed.is_some() && work.queue.len() == 0 {
                 self.failure()?;
             }
             let failing = self.work.get_mut().failed.is_some();

@@ -69,7 +69,7 @@ impl Homes {
 
 /// What one server has, in the order of messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Share {
+pub(super) struct Holding {
     /// Dense parameters, and how many numbers each has.
     pub dense: Vec<(usize, usize)>,
     /// Running statistics likewise.
@@ -110,12 +110,12 @@ impl TableOf {
     }
 }
 
-impl Share {
+impl Holding {
     /// What each server has.
-    pub fn all(config: &EngineConfig, homes: &Homes) -> Vec<Share> {
+    pub fn all(config: &EngineConfig, homes: &Homes) -> Vec<Holding> {
         let model = &config.model;
         let learns = matches!(model, ModelSpec::Dlrm(m) if m.pooling == Pooling::WeightedLearned);
-        let mut shares = vec![Share::default(); homes.servers];
+        let mut shares = vec![Holding::default(); homes.servers];
         let params = model.params();
         let (mut tables, mut weights) = (Vec::new(), Vec::new());
         for (index, spec) in params.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! Rank 0: an engine whose parameters are on servers, and whose steps are workers'.
 
 use super::{
-    Link, Served, ServerConfig, Setup, flight::Flight, message::get, refusal, share::Homes,
+    Link, Served, ServerConfig, Setup, homes::Homes, message::get, queue::WorkQueue, refusal,
     work::end_words,
 };
 use crate::{
@@ -9,13 +9,13 @@ use crate::{
     batch::BatchLimits,
     comm::{self, Comm, CommError, Patience, What, first, text_words},
     engine::{
-        Engine, EngineConfig, EngineError, StateSpec, TensorId,
+        EngineConfig, EngineError, StateSpec, TensorId,
         ranks::{
             follow::SetupInit,
             message::{Command, Numbers},
         },
+        writing::write_initial,
     },
-    host::pool::Pool,
     model::{ParamSpec, init::Initializer},
     optim::LossScale,
 };
@@ -27,7 +27,7 @@ use std::{
 
 /// What workers have come to.
 pub(super) struct Work {
-    pub flight: Flight,
+    pub queue: WorkQueue,
     /// Results that nobody has taken, in the order in which they came.
     pub ended: VecDeque<StepEnd>,
     /// The first step whose loss is no number, and that.
@@ -115,7 +115,7 @@ pub fn lead(
         broken: Cell::new(false),
     };
     if by_counter.is_none() {
-        engine.send_initial(init)?;
+        write_initial(&mut engine, init)?;
     }
     Ok(engine)
 }
@@ -125,21 +125,6 @@ fn counted(n: usize, what: &str) -> String {
 }
 
 impl ServedEngine {
-    /// Sends all initial values that come from one stream of numbers.
-    fn send_initial(&mut self, init: &mut Initializer) -> Result<(), EngineError> {
-        let pool = Pool::new(1);
-        for index in 0..self.params.len() {
-            if init.stopped() {
-                break;
-            }
-            let spec = self.params[index].clone();
-            self.write_with(index, &mut |first, part| {
-                init.fill_part(index, &spec, first, part, &pool);
-            })?;
-        }
-        Ok(())
-    }
-
     /// The rank of a worker.
     pub(super) fn rank(&self, worker: usize) -> usize {
         1 + self.config.servers + worker
@@ -149,7 +134,7 @@ impl ServedEngine {
     pub(super) fn heard<T>(&self, done: Result<T, CommError>) -> Result<T, EngineError> {
         done.map_err(|source| {
             self.broken.set(true);
-            let oldest = self.work.borrow().flight.waiting().first().map(|(_, b)| b.start.number);
+            let oldest = self.work.borrow().queue.waiting().first().map(|(_, b)| b.start.number);
             match oldest {
                 Some(step) => EngineError::RanksInStep { step, source },
                 None => EngineError::Ranks(source),
@@ -160,7 +145,7 @@ impl ServedEngine {
     /// Takes what has come of a batch, if something has; with `wait` waits for one, if one is in
     /// flight.
     pub(super) fn collect(&self, wait: bool) -> Result<bool, EngineError> {
-        let waiting = self.work.borrow().flight.waiting();
+        let waiting = self.work.borrow().queue.waiting();
         let Some(&(oldest, busy)) = waiting.first() else { return Ok(false) };
         let ranks: Vec<usize> = waiting.iter().map(|(worker, _)| self.rank(*worker)).collect();
         let (comm, words) = (&*self.link.comm, end_words(self.config.servers));
@@ -262,7 +247,7 @@ impl Work {
         let ServerConfig { servers, bound, .. } = server;
         let batches = vec![0; workers];
         Work {
-            flight: Flight::new(workers, bound),
+            queue: WorkQueue::new(workers, bound),
             ended: VecDeque::new(),
             failed: None,
             served: Served { servers, workers, bound, staleness: Vec::new(), batches },
@@ -275,7 +260,7 @@ impl Work {
 
     /// Notes what a worker says of its batch.
     fn end(&mut self, worker: usize, words: &[u32]) {
-        let Some(busy) = self.flight.end(worker) else { return };
+        let Some(busy) = self.queue.end(worker) else { return };
         let loss = f32::from_bits(words[0]);
         if !loss.is_finite() {
             self.failed.get_or_insert((busy.start, loss));

@@ -13,11 +13,11 @@
 //! likewise whole, the largest first, each to the server with the fewest numbers so far.
 
 mod engine;
-mod flight;
+mod homes;
 mod lead;
 mod message;
+mod queue;
 mod serve;
-mod share;
 mod work;
 
 use super::{follow::SetupInit, place};
@@ -33,8 +33,8 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::{rc::Rc, time::Duration};
 
+pub use homes::Homes;
 pub use lead::{ServedEngine, lead};
-pub use share::Homes;
 
 /// Who computes with parameters of whom.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,20 +17,20 @@ pub(super) struct Busy {
 
 /// Workers, and what they do.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct WorkQueue {
     bound: Option<u64>,
     busy: Vec<Option<Busy>>,
     /// Workers without a batch, who has been so for longest first.
     idle: VecDeque<usize>,
 }
 
-impl Flight {
-    /// Nothing is in flight. With a `bound` no gradient will be staler.
+impl WorkQueue {
+    /// No batch is out. With a `bound` no gradient will be staler.
     pub fn new(workers: usize, bound: Option<u64>) -> Self {
-        Flight { bound, busy: vec![None; workers], idle: (0..workers).collect() }
+        WorkQueue { bound, busy: vec![None; workers], idle: (0..workers).collect() }
     }
 
-    /// Batches in flight.
+    /// Batches that workers have.
     pub fn len(&self) -> usize {
         self.busy.iter().flatten().count()
     }
@@ -87,26 +87,26 @@ mod tests {
             let mut most = 0;
             for seed in 0..300 {
                 let draw = Philox::new(seed, Stream::Shuffle, 0);
-                let mut flight = Flight::new(4, bound);
+                let mut queue = WorkQueue::new(4, bound);
                 // Of each worker the version that it has pulled, if it has.
                 let mut pulled = [None; 4];
                 let (mut version, mut number) = (0, 0);
                 for event in 0..200 {
                     let mut words = draw.block(event).into_iter();
                     let mut pick = |n: usize| words.next().unwrap() as usize % n;
-                    if let (Some(worker), 0) = (flight.next(), pick(2)) {
+                    if let (Some(worker), 0) = (queue.next(), pick(2)) {
                         number += 1;
-                        flight.begin(worker, StepStart { number, samples: 1, context });
+                        queue.begin(worker, StepStart { number, samples: 1, context });
                         continue;
                     }
-                    let busy = flight.waiting();
+                    let busy = queue.waiting();
                     let Some(&(worker, _)) = busy.get(pick(busy.len().max(1))) else { continue };
                     match pulled[worker].take() {
                         None => pulled[worker] = Some(version),
                         Some(then) => {
                             most = most.max(version - then);
                             version += 1;
-                            flight.end(worker);
+                            queue.end(worker);
                         }
                     }
                 }

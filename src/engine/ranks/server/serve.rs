@@ -2,8 +2,8 @@
 
 use super::{
     Link,
+    homes::{Holding, Homes},
     message::{Pieces, Request, put, room},
-    share::{Homes, Share},
 };
 use crate::{
     backend::{StepStart, StepSums},
@@ -29,7 +29,7 @@ struct Pulled {
 pub(super) struct Server {
     link: Link,
     shard: Shard,
-    share: Share,
+    share: Holding,
     /// By rank.
     pulled: Vec<Pulled>,
     /// All other ranks, in the order in which they are looked at.
@@ -51,7 +51,7 @@ impl Server {
         let owned: Vec<bool> = (0..homes.of.len()).map(|i| homes.rank(i) == rank).collect();
         Ok(Server {
             shard: Shard::new(config, &owned, init)?,
-            share: Share::all(config, homes).swap_remove(rank - 1),
+            share: Holding::all(config, homes).swap_remove(rank - 1),
             pulled: vec![Pulled::default(); ranks],
             others: std::iter::once(0).chain(homes.servers + 1..ranks).collect(),
             link,

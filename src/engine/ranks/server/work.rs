@@ -2,9 +2,9 @@
 
 use super::{
     Link,
+    homes::{Holding, Homes},
     message::{Pieces, Request, get, room, unpack},
     serve::unknown,
-    share::{Homes, Share},
 };
 use crate::{
     backend::{StepContext, StepStart, StepSums},
@@ -34,7 +34,7 @@ pub(super) struct Worker {
     /// What tables read, where some stand in for others.
     derived: Option<Derived>,
     pool: Pool,
-    shares: Vec<Share>,
+    shares: Vec<Holding>,
     /// The batch with ids, and as the engine reads it.
     batch: Batch,
     slots: Batch,
@@ -73,8 +73,8 @@ impl Worker {
             |(rows, hotness): (&usize, &usize)| (*rows).min(config.max_batch * hotness).max(1);
         let room: Vec<usize> = read.rows.iter().zip(&read.hotness).map(room).collect();
         let most = room.iter().copied().max().unwrap_or(0);
-        let shares = Share::all(config, homes);
-        let widths = |share: &Share| {
+        let shares = Holding::all(config, homes);
+        let widths = |share: &Holding| {
             let tables = share.reads.iter().flat_map(|read| &read.tables);
             tables.map(|table| table.width).max().unwrap_or(0)
         };
@@ -142,7 +142,7 @@ impl Worker {
     /// engine.
     fn pull(&mut self, dense: bool) -> Result<(), EngineError> {
         let Worker { link, engine, shares, rows, numbers, pulled, .. } = self;
-        let content = |share: &Share| {
+        let content = |share: &Holding| {
             let mut words = Vec::new();
             for read in &share.reads {
                 words.push(rows[read.number].len() as u32);
@@ -257,7 +257,7 @@ fn ask(
 /// A server's gradients; `pulled` is what it handed out before.
 fn pack(
     gradient: &mut Gradient<'_, '_>,
-    share: &Share,
+    share: &Holding,
     pulled: &[u32],
     (rows, places): (&[Vec<u32>], &[usize]),
     (of_rows, of_weights): &mut (Vec<f32>, Vec<f32>),
