@@ -171,6 +171,22 @@ impl Philox {
         }
     }
 
+    /// The words of `N` blocks from `position` on, `N` a multiple of [`LANES`].
+    #[inline(always)]
+    pub(crate) fn blocks<const N: usize>(&self, position: u64) -> [[u32; N]; 4] {
+        const { assert!(N.is_multiple_of(LANES), "whole lanes") };
+        let mut out = [[0; N]; 4];
+        for first in (0..N).step_by(LANES) {
+            let words = self.lanes(position.wrapping_add(first as u64));
+            for (out, words) in out.iter_mut().zip(words) {
+                for (lane, word) in words.into_iter().enumerate() {
+                    out[first + lane] = word as u32;
+                }
+            }
+        }
+        out
+    }
+
     /// [`LANES`] blocks at once, word by word, written so that the compiler keeps each word in
     /// vector registers. Words are in the lower halves of 64 bits, what lies above is left as it
     /// comes: rounds then need no narrowing and widening.
@@ -260,6 +276,18 @@ mod tests {
             g.fill_u32(position, &mut out);
             for (i, &w) in out.iter().enumerate() {
                 prop_assert_eq!(w, g.block(position.wrapping_add(i as u64 / 4))[i % 4]);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn many_blocks_are_those_one_by_one(seed: u64, index in 0u64..1 << 56, position: u64) {
+            let g = Philox::new(seed, Stream::Planted, index);
+            let words = g.blocks::<64>(position);
+            for lane in 0..64 {
+                let block = g.block(position.wrapping_add(lane as u64));
+                prop_assert_eq!(words.map(|word| word[lane]), block);
             }
         }
     }

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     exact::{exp, floor, ln, open_unit, select, to_u32},
+    host,
     random::philox::{Philox, Stream},
 };
 
@@ -96,13 +97,10 @@ impl Log {
         }
     }
 
-    /// Makes samples `first..first + BLOCK` of `split`. Chooses the widest instructions of this
-    /// machine; the bits do not depend on it.
+    /// Makes samples `first..first + BLOCK` of `split`, with the vectors that this machine has; the
+    /// bits do not depend on it.
     pub fn fill(&self, split: Split, first: u64, block: &mut Block) {
-        pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || self.fill_portable(split, first, block),
-        );
+        host::wide(|| self.fill_portable(split, first, block));
     }
 
     #[inline(always)]
@@ -118,14 +116,15 @@ impl Log {
         }
         for (pair, columns) in block.dense.chunks_mut(2).enumerate() {
             // Two columns share a block of four words.
-            let words = words(self.generator(split, (self.columns.len() + pair) as u64), first);
+            let field = (self.columns.len() + pair) as u64;
+            let words = self.generator(split, field).blocks::<BLOCK>(first);
             for (k, column) in columns.iter_mut().enumerate() {
                 draw_counts(&self.dense[2 * pair + k], &words[2 * k], &words[2 * k + 1], column);
             }
         }
         self.truth.raw_logits(&block.bags, &block.dense, &mut block.raw_logits);
-        let coin =
-            words(self.generator(split, (self.columns.len() + self.dense.len()) as u64), first);
+        let field = (self.columns.len() + self.dense.len()) as u64;
+        let coin = self.generator(split, field).blocks::<BLOCK>(first);
         for l in 0..BLOCK {
             block.probabilities[l] = self.truth.probability(block.raw_logits[l]);
             block.labels[l] =
@@ -154,7 +153,7 @@ impl IdColumn {
     /// One id a sample.
     #[inline(always)]
     fn draw(&self, seed: u64, split: Split, field: u64, first: u64, ids: &mut Lanes<u32>) {
-        let words = words(generator(seed, split, field, 0), first);
+        let words = generator(seed, split, field, 0).blocks::<BLOCK>(first);
         let mut ranks = [0u32; BLOCK];
         let mut unsure = [false; BLOCK];
         let mut any = false;
@@ -201,18 +200,6 @@ impl IdColumn {
 
 fn generator(seed: u64, split: Split, field: u64, attempt: u64) -> Philox {
     Philox::new(seed, Stream::Planted, (split as u64) << 48 | attempt << 32 | field)
-}
-
-#[inline(always)]
-fn words(generator: Philox, first: u64) -> [Lanes<u32>; 4] {
-    let mut out = [[0; BLOCK]; 4];
-    for l in 0..BLOCK {
-        let w = generator.block(first.wrapping_add(l as u64));
-        for k in 0..4 {
-            out[k][l] = w[k];
-        }
-    }
-    out
 }
 
 /// What a random word is below with probability `share`.
