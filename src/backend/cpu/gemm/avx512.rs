@@ -125,6 +125,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn prefetch_second(at: *const f32) {
+        // SAFETY: a prefetch cannot fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn prefetch(at: *const f32) {
         // SAFETY: a prefetch cannot fault.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }

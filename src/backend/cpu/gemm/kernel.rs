@@ -110,8 +110,8 @@ pub(super) trait Kernel {
 
     /// Packs `cols` columns of `k` terms, `from[i * stride + c]`, into blocks of `width` columns:
     /// term `i` of column `c` goes to word `to[c / width * block + i / TERMS * step + c % width]`.
-    /// `width <= step`, `step` is `LANES` or `NR`; a block's columns up to `step` and terms of the
-    /// last word beyond `k` are zeros.
+    /// `width <= step`, `step` is `LANES` or `NR`; terms of the last word beyond `k` are zeros, a
+    /// block's words from `width` up to `step` are anything.
     unsafe fn pack_rows(
         k: usize,
         cols: usize,

@@ -43,11 +43,34 @@ pub(super) unsafe fn pack_transposed<S: Simd, F: Format<S>, const LANES: usize>(
 pub(super) unsafe fn pack_rows<S: Simd, F: Format<S>>(
     k: usize,
     cols: usize,
-    (from, stride): (*const f32, usize),
+    from: (*const f32, usize),
     width: usize,
     (to, step): (*mut f32, usize),
     block: usize,
 ) {
+    // SAFETY: as the caller's.
+    unsafe {
+        if step == S::LANES {
+            pack_rows_of::<S, F, 1>(k, cols, from, width, to, block);
+        } else {
+            pack_rows_of::<S, F, 2>(k, cols, from, width, to, block);
+        }
+    }
+}
+
+/// The same with `R` registers a block.
+#[inline(always)]
+unsafe fn pack_rows_of<S: Simd, F: Format<S>, const R: usize>(
+    k: usize,
+    cols: usize,
+    (from, stride): (*const f32, usize),
+    width: usize,
+    to: *mut f32,
+    block: usize,
+) {
+    let step = R * S::LANES;
+    // Blocks that can be read in whole registers; what these read beyond a block is padding.
+    let whole = if cols < step { 0 } else { ((cols - step) / width + 1).min(cols / width) };
     // SAFETY: columns beyond `cols` and rows beyond `k` are not read; a block's rows are `step`
     // wide.
     unsafe {
@@ -56,21 +79,32 @@ pub(super) unsafe fn pack_rows<S: Simd, F: Format<S>>(
             // A row that is not there is read up to its element 0, that is not at all.
             let (second, there) = (first.wrapping_add(stride), F::TERMS == 2 && i + 1 < k);
             let (mut c, mut at) = (0, to.add(i / F::TERMS * step));
-            while c < cols {
-                let n = width.min(cols - c);
-                for (lane, left) in [(0, n), (S::LANES, n.saturating_sub(S::LANES))] {
-                    if lane < step {
-                        let low = S::load_up_to(first.wrapping_add(c + lane), left);
+            if F::TERMS == 1 || there {
+                for _ in 0..whole {
+                    for r in 0..R {
+                        let low = S::load(first.add(c + r * S::LANES));
                         let high = if F::TERMS == 1 {
                             S::zero()
                         } else {
-                            S::load_up_to(
-                                second.wrapping_add(c + lane),
-                                if there { left } else { 0 },
-                            )
+                            S::load(second.add(c + r * S::LANES))
                         };
-                        S::store(at.add(lane), F::zip(low, high));
+                        S::store(at.add(r * S::LANES), F::zip(low, high));
                     }
+                    c += width;
+                    at = at.wrapping_add(block);
+                }
+            }
+            while c < cols {
+                let n = width.min(cols - c);
+                for r in 0..R {
+                    let (lane, left) = (r * S::LANES, n.saturating_sub(r * S::LANES));
+                    let low = S::load_up_to(first.wrapping_add(c + lane), left);
+                    let high = if F::TERMS == 1 {
+                        S::zero()
+                    } else {
+                        S::load_up_to(second.wrapping_add(c + lane), if there { left } else { 0 })
+                    };
+                    S::store(at.add(lane), F::zip(low, high));
                 }
                 c += n;
                 at = at.wrapping_add(block);

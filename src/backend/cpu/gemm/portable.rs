@@ -109,6 +109,9 @@ impl Simd for Portable {
     unsafe fn prefetch(_: *const f32) {}
 
     #[inline(always)]
+    unsafe fn prefetch_second(_: *const f32) {}
+
+    #[inline(always)]
     unsafe fn transpose(rows: *mut [f32; LANES]) {
         // SAFETY: `rows` holds `LANES` registers.
         let r = unsafe { &mut *rows.cast::<[[f32; LANES]; LANES]>() };

@@ -89,28 +89,42 @@ pub(super) struct Ahead {
     pace: usize,
     row: usize,
     col: usize,
+    /// To the second level: what is read as it is, and not before the first level is needed for other things.
+    second: bool,
 }
 
 impl Ahead {
     /// Prefetches `part` in `steps` steps.
     pub fn new(part: Part, steps: usize) -> Self {
         let lines = part.rows * part.width.div_ceil(MAX_LANES);
-        Ahead { part, pace: lines.div_ceil(steps), row: 0, col: 0 }
+        Ahead { part, pace: lines.div_ceil(steps), row: 0, col: 0, second: false }
+    }
+
+    /// Prefetches a packed panel of `words` words in `steps` steps.
+    pub fn panel<K: Kernel>(from: *const f32, words: usize, steps: usize) -> Self {
+        let width = words * K::NR;
+        Ahead { second: true, ..Ahead::new(Part { from, stride: width, rows: 1, width }, steps) }
     }
 
     pub fn step<K: Kernel>(&mut self) {
-        for _ in 0..self.pace {
-            if self.row == self.part.rows {
-                return;
+        let Part { from, stride, rows, width } = self.part;
+        let (mut row, mut col, mut left) = (self.row, self.col, self.pace);
+        while left > 0 && row < rows {
+            let line = from.wrapping_add(row * stride);
+            while left > 0 && col < width {
+                // SAFETY: prefetching is safe at any address.
+                unsafe {
+                    match self.second {
+                        false => K::S::prefetch(line.wrapping_add(col)),
+                        true => K::S::prefetch_second(line.wrapping_add(col)),
+                    }
+                };
+                (col, left) = (col + MAX_LANES, left - 1);
             }
-            // SAFETY: prefetching is safe at any address.
-            unsafe {
-                K::S::prefetch(self.part.from.wrapping_add(self.row * self.part.stride + self.col))
-            };
-            self.col += MAX_LANES;
-            if self.col >= self.part.width {
-                (self.row, self.col) = (self.row + 1, 0);
+            if col >= width {
+                (row, col) = (row + 1, 0);
             }
         }
+        (self.row, self.col) = (row, col);
     }
 }

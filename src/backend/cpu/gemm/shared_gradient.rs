@@ -127,6 +127,8 @@ impl Chunk<'_> {
             for p in columns.clone() {
                 let b = self.packed.0.wrapping_add(p * self.packed.1 + at / K::TERMS * K::NR);
                 let packed = Packed { a: room.a(), a_stride, b, terms };
+                let after = if p + 1 < columns.end { b.wrapping_add(self.packed.1) } else { b };
+                let mut panel = Ahead::panel::<K>(after, terms.div_ceil(K::TERMS), tiles.len());
                 // SAFETY: `packed` holds these tiles and this panel.
                 unsafe {
                     let columns = self.panels.get(p);
@@ -137,7 +139,7 @@ impl Chunk<'_> {
                         dw,
                         !set,
                         Finish::Store,
-                        [&mut next],
+                        [&mut next, &mut panel],
                     );
                 }
             }

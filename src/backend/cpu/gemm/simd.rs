@@ -40,6 +40,8 @@ pub(super) trait Simd: Copy + 'static {
     /// Hints that a cache line will be read soon: brings it to the first level. Any address will
     /// do.
     unsafe fn prefetch(at: *const f32);
+    /// The same, to the second level.
+    unsafe fn prefetch_second(at: *const f32);
     /// Each element rounded to the nearest bf16, ties to even; NaN stays NaN.
     unsafe fn round_bf16(v: Self::V) -> Self::V;
     /// Each element rounded to the nearest f16, ties to even; NaN stays NaN.
