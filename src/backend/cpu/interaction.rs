@@ -19,8 +19,14 @@ use crate::host::{
 /// Samples of a chunk.
 const BLOCK: usize = 32;
 
-/// Rows of a register block.
+/// Rows of a register block, at most.
 const ROWS: usize = 8;
+
+/// Rows of a block that is two registers wide, so that its sums, two registers of what they are made from and one more
+/// stay in registers: there are 32 where a register has 16 lanes, else 16.
+const fn rows_at_once(lanes: usize) -> usize {
+    if lanes == 16 { ROWS } else { 6 }
+}
 
 /// Elements of a gradient that no cache keeps until the update reads it: 16 MiB.
 const STREAM: usize = 1 << 22;
@@ -251,7 +257,7 @@ impl Kernel for Forward {
                 std::ptr::copy_nonoverlapping(t, out, self.d);
                 let mut i = 0;
                 while i < self.n {
-                    let rows = ROWS.min(self.n - i);
+                    let rows = rows_at_once(L::N).min(self.n - i);
                     let mut j = 0;
                     while j < i + rows {
                         // Registers that hold any pair of these rows.
@@ -374,9 +380,9 @@ impl Kernel for Backward {
                 self.expand::<L>(dout.add(self.d));
                 let mut i = 0;
                 while i < self.n {
-                    let rows = ROWS.min(self.n - i);
+                    let rows = rows_at_once(L::N).min(self.n - i);
                     let mut c = 0;
-                    while L::N == 16 && c + 2 * L::N <= self.d {
+                    while c + 2 * L::N <= self.d {
                         with_rows!(rows, self.block::<L, 2>(t, dout, i, c, dt));
                         c += 2 * L::N;
                     }
