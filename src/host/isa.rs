@@ -82,18 +82,19 @@ impl Isa {
 }
 
 /// Does a piece of work compiled for AVX2 where the machine has it; with the same result, so long as
-/// the work computes nothing that depends on an instruction set. It is inlined if all that it calls
-/// is.
-pub fn wide<R>(work: impl FnOnce() -> R) -> R {
+/// the work computes nothing that depends on an instruction set. The closure, and all that it calls,
+/// must be `#[inline(always)]`: what is called stays compiled for any machine. (It is called by
+/// reference, since `FnOnce` would put a function in between that cannot be marked so.)
+pub fn wide<R>(mut work: impl FnMut() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx2")]
-        fn avx2<R>(work: impl FnOnce() -> R) -> R {
+        fn avx2<R>(work: &mut impl FnMut() -> R) -> R {
             work()
         }
         if Isa::Avx2.available() {
             // SAFETY: the machine has it.
-            return unsafe { avx2(work) };
+            return unsafe { avx2(&mut work) };
         }
     }
     work()

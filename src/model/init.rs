@@ -335,7 +335,10 @@ impl Draw {
             Distribution::Constant(c) => out.fill(c),
             Distribution::Uniform { low, high } => {
                 let (low, width) = (low as f32, (high - low) as f32);
-                wide(|| words.fill_with(position, out, |w| low + width * unit_f32(w)));
+                wide(
+                    #[inline(always)]
+                    || words.fill_with(position, out, |w| low + width * unit_f32(w)),
+                );
             }
             Distribution::Normal { std } => {
                 standard_normals(words, position, out);

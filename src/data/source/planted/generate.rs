@@ -100,7 +100,10 @@ impl Log {
     /// Makes samples `first..first + BLOCK` of `split`, with the vectors that this machine has; the
     /// bits do not depend on it.
     pub fn fill(&self, split: Split, first: u64, block: &mut Block) {
-        host::wide(|| self.fill_portable(split, first, block));
+        host::wide(
+            #[inline(always)]
+            || self.fill_portable(split, first, block),
+        );
     }
 
     #[inline(always)]
