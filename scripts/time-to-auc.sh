@@ -59,7 +59,7 @@ for system in "${systems[@]}"; do
         say 'writing the planted data'
         for split in train eval; do
             n=$([ $split = train ] && echo 6000000 || echo 100000)
-            "$program" data generate criteo_kaggle --split $split --samples "$n" --to npz -o "$work/$split.npz" --quiet
+            "$program" data generate criteo_kaggle --split $split --samples "$n" --to npz -o "$work/$split.npz" --quiet >&2
         done
         ;;
     frappe) [ -n "${FRAPPE:-}" ] || { say 'Frappe is left out: FRAPPE names no folder'; continue; } ;;
