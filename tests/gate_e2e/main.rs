@@ -243,7 +243,7 @@ fn a_slower_side_is_1_and_a_faster_one_0() {
     {
         // The gate ends as soon as it can tell; a slow machine takes longer for its fewest blocks.
         let (code, verdict) =
-            bench.verdict(&[&args[..], &["--max-auc-drop", "0.49", "--budget", "150s"]].concat());
+            bench.verdict(&[&args[..], &["--max-auc-drop", "0.49", "--budget", "90s"]].concat());
         // Only a machine too busy to tell leaves bounds that hold both answers, or no time for the
         // AUC, without which nothing is called fast enough.
         if code == 5 {
