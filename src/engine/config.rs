@@ -36,10 +36,10 @@ pub struct EngineConfig {
     /// In which order gradients of dense parameters are summed.
     #[serde(default, skip_serializing_if = "SumOrder::is_rank")]
     pub sum_order: SumOrder,
-    /// Whether rows of one table may be on several ranks ([`ranks::place`]).
+    /// Whether rows of one table may be on several ranks ([`super::ranks::place`]).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub split_rows: bool,
-    /// Whether all ranks have small tables ([`ranks::place`]).
+    /// Whether all ranks have small tables ([`super::ranks::place`]).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replicate_small: bool,
     /// Gradients of tables are as many times too large as there are ranks (quirk

@@ -141,7 +141,7 @@ pub trait Engine {
     /// Name for the record: `fused` or `candle`.
     fn name(&self) -> &'static str;
 
-    /// All parameters, in the order of [`ModelSpec::params`].
+    /// All parameters, in the order of [`ModelSpec::params`](crate::model::ModelSpec::params).
     fn params(&self) -> &[ParamSpec];
 
     /// Copies parameter `index` out.
