@@ -10,7 +10,7 @@ use super::{
         operations, speed, step_controls,
     },
     memory::Floats,
-    testing::devices,
+    testing::{devices, in_turn},
 };
 use crate::{
     backend::{
@@ -129,8 +129,7 @@ fn wide_rows_and_many_occurrences() {
             l2: 0.0,
             gap: 4,
         };
-        for (d, driver) in devices().into_iter().enumerate().filter(|(d, _)| *d > 1 || i % 2 == *d)
-        {
+        for (d, driver) in devices().into_iter().enumerate().filter(|(d, _)| in_turn(*d, i, 2)) {
             let verdict = compare(&driver, &case).unwrap();
             assert!(verdict.passes(), "device {d}: {verdict:?} {case:?}");
         }

@@ -4,7 +4,12 @@ use super::*;
 use crate::{
     backend::{
         Backend, StepContext,
-        cuda::{Cuda, CudaConfig, check::PRECISIONS, driver::Driver, testing::devices},
+        cuda::{
+            Cuda, CudaConfig,
+            check::PRECISIONS,
+            driver::Driver,
+            testing::{devices, in_turn},
+        },
     },
     batch::Samples,
 };
@@ -136,7 +141,7 @@ fn training_goes_the_way_of_the_cpu_and_is_repeated_bit_by_bit() {
             let rmsprop = |rule: &OptimizerSpec| matches!(rule, OptimizerSpec::AdamAsync(r) if r.apply_sparse_rmsprop);
             for (r, rule) in rules().into_iter().filter(|r| !rmsprop(r)).enumerate() {
                 // Each on one of the emulated devices, all on a GPU.
-                if d < 2 && (m + r) % 2 != d {
+                if !in_turn(d, m + r, 2) {
                     continue;
                 }
                 let mut config = config(model.clone(), rule, 2);
@@ -251,7 +256,7 @@ fn steps_that_are_repeated_or_ahead_have_the_same_bits() {
             for (r, rule) in rules().into_iter().enumerate() {
                 // Two in seven on an emulated device, so that every model, rule, precision and form of
                 // rows is among them; all on a GPU.
-                if d < 2 && (m + 3 * r) % 7 != 3 * d {
+                if !in_turn(d, m + 3 * r, 7) {
                     continue;
                 }
                 let mut config = config(model.clone(), rule, 2);
