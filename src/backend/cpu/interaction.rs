@@ -22,8 +22,8 @@ const BLOCK: usize = 32;
 /// Rows of a register block, at most.
 const ROWS: usize = 8;
 
-/// Rows of a block that is two registers wide, so that its sums, two registers of what they are made from and one more
-/// stay in registers: there are 32 where a register has 16 lanes, else 16.
+/// Rows of a block of two registers' width: with its operands it must fit the registers, of which
+/// there are 32 where one has 16 lanes, else 16.
 const fn rows_at_once(lanes: usize) -> usize {
     if lanes == 16 { ROWS } else { 6 }
 }

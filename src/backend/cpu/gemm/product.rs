@@ -89,7 +89,7 @@ pub(super) struct Ahead {
     pace: usize,
     row: usize,
     col: usize,
-    /// To the second level: what is read as it is, and not before the first level is needed for other things.
+    /// To the second-level cache, where the first level has no room for it yet.
     second: bool,
 }
 

@@ -127,8 +127,9 @@ impl Chunk<'_> {
             for p in columns.clone() {
                 let b = self.packed.0.wrapping_add(p * self.packed.1 + at / K::TERMS * K::NR);
                 let packed = Packed { a: room.a(), a_stride, b, terms };
-                let after = if p + 1 < columns.end { b.wrapping_add(self.packed.1) } else { b };
-                let mut panel = Ahead::panel::<K>(after, terms.div_ceil(K::TERMS), tiles.len());
+                let words = if p + 1 < columns.end { terms.div_ceil(K::TERMS) } else { 0 };
+                let after = b.wrapping_add(self.packed.1);
+                let mut panel = Ahead::panel::<K>(after, words, tiles.len());
                 // SAFETY: `packed` holds these tiles and this panel.
                 unsafe {
                     let columns = self.panels.get(p);
