@@ -8,6 +8,8 @@
 # made for, FBGEMM's table-batched embeddings and TorchRec with theirs, TensorFlow with and without XLA (some 15 GB more; who cannot run here
 # stands in the table with what it says).
 #
+# In bf16 all are measured where the processor multiplies bf16; elsewhere our engine alone is, since PyTorch takes minutes a step.
+#
 # Needs cargo, python3 with venv and pip, and a C compiler. PyTorch for CPUs goes to a virtual environment outside the tree,
 # ${DLRM_BENCH_PEERS:-~/.cache/dlrm-bench/peers} (about 1 GB; a PyTorch that is there is taken as it is). Nothing else should run meanwhile.
 #

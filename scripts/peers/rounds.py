@@ -34,8 +34,8 @@ AS_INSTALLED = {"deeprec": "bags", "mlperf": "bags", "facebook": "bags", "deepfm
 
 def multiplies_bf16():
     """Whether a processor of this machine does; where none does, PyTorch takes minutes a step."""
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", "bf16 "))
+    info = Path("/proc/cpuinfo")
+    return info.exists() and not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(info.read_text().split())
 
 
 def contestants(system, step_speed, library, others):
