@@ -116,7 +116,8 @@ impl GradientChunk<'_> {
                     (false, true) => Part::NONE,
                 };
                 let mut next_x = Ahead::new(next_x, tiles.len());
-                let packed = Packed { a: room.a(), a_stride: stride, b: room.b(), terms };
+                let packed =
+                    Packed { a: room.a(), a_stride: stride, b: room.b(), next: None, terms };
                 // SAFETY: as above; this chunk's part of `dw` is its own.
                 unsafe {
                     K::pack_rows(terms, cols, (own.from, own.stride), n.size, (room.b(), K::NR), 0);

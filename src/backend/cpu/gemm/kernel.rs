@@ -59,6 +59,10 @@ impl Finish {
     }
 }
 
+/// Words between two prefetches of what is read next. All at once they would hold up the loads of
+/// the tile itself.
+pub(super) const NEXT_WORDS: usize = 16;
+
 /// One tile by one panel, over `words` packed words.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tile {
@@ -69,6 +73,10 @@ pub(super) struct Tile {
     pub a: *const f32,
     /// Packed `[words][NR]`.
     pub b: *const f32,
+    /// What is read after this, brought to the second-level cache meanwhile: `next_lines` cache
+    /// lines every [`NEXT_WORDS`] words.
+    pub next: *const f32,
+    pub next_lines: usize,
     pub c: *mut f32,
     pub c_stride: usize,
     /// Add to what `c` holds.

@@ -23,6 +23,9 @@ pub(super) const BATCH_BLOCK: usize = 128;
 /// Most tiles of a chunk, in blocks of `K_BLOCK` and of `BATCH_BLOCK`.
 const MAX_TILES: usize = 20;
 
+/// Rows of a chunk that make reading a packed panel from the third-level cache worth it.
+const CHUNK_ROWS: usize = 64;
+
 /// With no more tiles than that weights are not packed beforehand.
 pub(super) const FEW_TILES: usize = MAX_TILES;
 
@@ -120,7 +123,7 @@ impl Grid {
         let rows = wanted.min((m.count / 4).max(1)).max(m.count.div_ceil(MAX_TILES));
         // Long batches get more chunks, so that threads that are held up lose less.
         let rows = if rows >= CHUNKS {
-            rows.max((m.count / 6 / CHUNKS * CHUNKS).min(4 * CHUNKS))
+            rows.max((m.total / CHUNK_ROWS / CHUNKS * CHUNKS).min(4 * CHUNKS))
         } else {
             rows
         };
@@ -174,7 +177,12 @@ impl Grid {
     /// For panels that are packed once for all chunks, and tiles that each chunk packs for itself.
     /// Told with the elements that are copied: what is packed for others is written and read.
     pub fn with_shared_panels(m: &Blocks, panels: &Blocks, k: usize) -> (Self, usize) {
-        let grid = Grid::of_rows(m, panels, k);
+        let wanted = wanted(m.total * panels.total * k);
+        let long = |&rows: &usize| wanted.is_multiple_of(rows) && m.total / rows >= CHUNK_ROWS;
+        let (rows, least) =
+            ((1..=wanted).rev().find(long).unwrap_or(1), m.count.div_ceil(MAX_TILES));
+        let rows = if least > rows { least.next_multiple_of(CHUNKS).min(m.count) } else { rows };
+        let grid = Grid { rows, cols: wanted.div_ceil(rows).min(panels.count), parts: 1 };
         (grid, k * (2 * panels.total + grid.cols * m.total) + ROUND)
     }
 }

@@ -3,7 +3,7 @@
 //! end there.
 
 use super::{
-    kernel::{Finish, Kernel, Tile},
+    kernel::{Finish, Kernel, NEXT_WORDS, Tile},
     plan::{Blocks, MAX_LANES, STAGGER},
     simd::Simd,
 };
@@ -30,6 +30,8 @@ pub(super) struct Packed {
     pub a_stride: usize,
     /// The panel.
     pub b: *const f32,
+    /// The panel that follows in memory written before, if any.
+    pub next: Option<*const f32>,
     pub terms: usize,
 }
 
@@ -47,6 +49,10 @@ pub(super) unsafe fn tiles_by_panel<K: Kernel, const AHEAD: usize>(
     finish: Finish,
     mut ahead: [&mut Ahead; AHEAD],
 ) {
+    let words = packed.terms.div_ceil(K::TERMS);
+    let (steps, lines) = (words.div_ceil(NEXT_WORDS), words * K::NR / MAX_LANES);
+    let next_lines = packed.next.map_or(0, |_| lines.div_ceil((steps * tiles.len()).max(1)));
+    let mut next = packed.next.unwrap_or(std::ptr::null());
     for t in tiles.clone() {
         ahead.iter_mut().for_each(|part| part.step::<K>());
         let (row, rows) = m.get(t);
@@ -55,15 +61,18 @@ pub(super) unsafe fn tiles_by_panel<K: Kernel, const AHEAD: usize>(
             K::tile(&Tile {
                 rows,
                 cols,
-                words: packed.terms.div_ceil(K::TERMS),
+                words,
                 a: packed.a.add((t - tiles.start) * packed.a_stride),
                 b: packed.b,
+                next,
+                next_lines,
                 c: c.to.as_ptr().add(row * c.stride + col),
                 c_stride: c.stride,
                 accumulate,
                 finish: finish.at(row, col),
             });
         }
+        next = next.wrapping_add(steps * next_lines * MAX_LANES);
     }
 }
 
@@ -89,21 +98,13 @@ pub(super) struct Ahead {
     pace: usize,
     row: usize,
     col: usize,
-    /// To the second-level cache, where the first level has no room for it yet.
-    second: bool,
 }
 
 impl Ahead {
     /// Prefetches `part` in `steps` steps.
     pub fn new(part: Part, steps: usize) -> Self {
         let lines = part.rows * part.width.div_ceil(MAX_LANES);
-        Ahead { part, pace: lines.div_ceil(steps), row: 0, col: 0, second: false }
-    }
-
-    /// Prefetches a packed panel of `words` words in `steps` steps.
-    pub fn panel<K: Kernel>(from: *const f32, words: usize, steps: usize) -> Self {
-        let width = words * K::NR;
-        Ahead { second: true, ..Ahead::new(Part { from, stride: width, rows: 1, width }, steps) }
+        Ahead { part, pace: lines.div_ceil(steps), row: 0, col: 0 }
     }
 
     pub fn step<K: Kernel>(&mut self) {
@@ -113,12 +114,7 @@ impl Ahead {
             let line = from.wrapping_add(row * stride);
             while left > 0 && col < width {
                 // SAFETY: prefetching is safe at any address.
-                unsafe {
-                    match self.second {
-                        false => K::S::prefetch(line.wrapping_add(col)),
-                        true => K::S::prefetch_second(line.wrapping_add(col)),
-                    }
-                };
+                unsafe { K::S::prefetch(line.wrapping_add(col)) };
                 (col, left) = (col + MAX_LANES, left - 1);
             }
             if col >= width {

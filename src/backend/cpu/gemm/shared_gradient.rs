@@ -126,10 +126,8 @@ impl Chunk<'_> {
             let mut next = Ahead::new(next, tiles.len() * columns.len());
             for p in columns.clone() {
                 let b = self.packed.0.wrapping_add(p * self.packed.1 + at / K::TERMS * K::NR);
-                let packed = Packed { a: room.a(), a_stride, b, terms };
-                let words = if p + 1 < columns.end { terms.div_ceil(K::TERMS) } else { 0 };
-                let after = b.wrapping_add(self.packed.1);
-                let mut panel = Ahead::panel::<K>(after, words, tiles.len());
+                let after = (p + 1 < columns.end).then(|| b.wrapping_add(self.packed.1));
+                let packed = Packed { a: room.a(), a_stride, b, next: after, terms };
                 // SAFETY: `packed` holds these tiles and this panel.
                 unsafe {
                     let columns = self.panels.get(p);
@@ -140,7 +138,7 @@ impl Chunk<'_> {
                         dw,
                         !set,
                         Finish::Store,
-                        [&mut next, &mut panel],
+                        [&mut next],
                     );
                 }
             }

@@ -2,7 +2,8 @@
 
 use super::{
     format::Format,
-    kernel::{Finish, Tile},
+    kernel::{Finish, NEXT_WORDS, Tile},
+    plan::MAX_LANES,
     simd::Simd,
 };
 
@@ -23,8 +24,14 @@ pub(super) unsafe fn tile<S: Simd, F: Format<S>, const M: usize, const V: usize>
             }
         }
         let mut acc = [[S::zero(); V]; M];
-        let (mut a, mut b) = (t.a, t.b);
-        for _ in 0..t.words {
+        let (mut a, mut b, mut next) = (t.a, t.b, t.next);
+        for i in 0..t.words {
+            if i % NEXT_WORDS == 0 {
+                for _ in 0..t.next_lines {
+                    S::prefetch_second(next);
+                    next = next.wrapping_add(MAX_LANES);
+                }
+            }
             let mut column = [S::zero(); V];
             for (v, x) in column.iter_mut().enumerate() {
                 *x = S::load(b.add(v * S::LANES));

@@ -197,26 +197,25 @@ impl Product<'_> {
             let mut next_a = Ahead::new(next_a, tiles.len() * columns.len());
             let finish = if last { self.finish } else { Finish::Store };
             for p in columns.clone() {
-                let (b, next_w) = match packed {
-                    Some(packed) => (
-                        packed
+                let follows = p + 1 < columns.end;
+                let (b, next, next_w) = match packed {
+                    Some(packed) => {
+                        let b = packed
                             .as_ptr()
-                            .wrapping_add(p * self.panel_stride::<K>() + k0 / K::TERMS * K::NR),
-                        Part::NONE,
-                    ),
+                            .wrapping_add(p * self.panel_stride::<K>() + k0 / K::TERMS * K::NR);
+                        let next = b.wrapping_add(self.panel_stride::<K>()).cast_const();
+                        (b, follows.then_some(next), Part::NONE)
+                    }
                     None => {
                         // SAFETY: the room holds one panel.
                         unsafe { self.pack_panel::<K>(p, (k0, terms), room.b()) };
-                        let next_w = if p + 1 < columns.end {
-                            self.part_of_w(p + 1, (k0, terms))
-                        } else {
-                            Part::NONE
-                        };
-                        (room.b(), next_w)
+                        let next_w =
+                            if follows { self.part_of_w(p + 1, (k0, terms)) } else { Part::NONE };
+                        (room.b(), None, next_w)
                     }
                 };
                 let ahead = [&mut next_a, &mut Ahead::new(next_w, tiles.len())];
-                let packed = Packed { a: room.a(), a_stride, b, terms };
+                let packed = Packed { a: room.a(), a_stride, b, next, terms };
                 // SAFETY: `packed` holds these tiles and this panel.
                 unsafe {
                     tiles_by_panel::<K, _>(
