@@ -50,7 +50,7 @@ pub(super) unsafe fn tiles_by_panel<K: Kernel, const AHEAD: usize>(
     mut ahead: [&mut Ahead; AHEAD],
 ) {
     let words = packed.terms.div_ceil(K::TERMS);
-    let (steps, lines) = (words.div_ceil(NEXT_WORDS), words * K::NR / MAX_LANES);
+    let (steps, lines) = (words / NEXT_WORDS, words * K::NR / MAX_LANES);
     let next_lines = packed.next.map_or(0, |_| lines.div_ceil((steps * tiles.len()).max(1)));
     let mut next = packed.next.unwrap_or(std::ptr::null());
     for t in tiles.clone() {
