@@ -28,6 +28,9 @@ const fn rows_at_once(lanes: usize) -> usize {
     if lanes == 16 { ROWS } else { 6 }
 }
 
+/// Terms of forward's sums without a branch between.
+const AT_ONCE: usize = 4;
+
 /// Elements of a gradient that no cache keeps until the update reads it: 16 MiB.
 const STREAM: usize = 1 << 22;
 
@@ -258,15 +261,17 @@ impl Kernel for Forward {
                 let mut i = 0;
                 while i < self.n {
                     let rows = rows_at_once(L::N).min(self.n - i);
-                    let mut j = 0;
-                    while j < i + rows {
-                        // Registers that hold any pair of these rows.
-                        if i + rows - j > L::N {
-                            with_rows!(rows, self.block::<L, 2>(t, i, j, out.add(self.d)));
-                            j += 2 * L::N;
+                    let pairs = out.add(self.d);
+                    // The last columns come first, so that what hangs over the end of a row is
+                    // overwritten by the row that follows.
+                    let mut end = (i + rows).next_multiple_of(L::N);
+                    while end > 0 {
+                        if end > L::N {
+                            end -= 2 * L::N;
+                            with_rows!(rows, self.block::<L, 2>(t, i, end, pairs));
                         } else {
-                            with_rows!(rows, self.block::<L, 1>(t, i, j, out.add(self.d)));
-                            j += L::N;
+                            end -= L::N;
+                            with_rows!(rows, self.block::<L, 1>(t, i, end, pairs));
                         }
                     }
                     i += rows;
@@ -313,15 +318,26 @@ impl Forward {
         unsafe {
             let mut acc = [[L::splat(0.0); C]; R];
             let rows = t.add(i * self.d);
-            for k in 0..self.d {
-                let column = self.transposed.add(k * self.padded + j);
-                let right = read::<L, C>(column, C * L::N);
-                for (r, acc) in acc.iter_mut().enumerate() {
-                    let left = L::splat(*rows.add(r * self.d + k));
-                    for c in 0..C {
-                        acc[c] = L::fma(left, right[c], acc[c]);
+            macro_rules! add_terms {
+                ($first:expr, $terms:expr) => {
+                    for k in $first..$first + $terms {
+                        let column = self.transposed.add(k * self.padded + j);
+                        let right = read::<L, C>(column, C * L::N);
+                        for (r, acc) in acc.iter_mut().enumerate() {
+                            let left = L::splat(*rows.add(r * self.d + k));
+                            for c in 0..C {
+                                acc[c] = L::fma(left, right[c], acc[c]);
+                            }
+                        }
                     }
-                }
+                };
+            }
+            let whole = self.d / AT_ONCE * AT_ONCE;
+            for k in (0..whole).step_by(AT_ONCE) {
+                add_terms!(k, AT_ONCE);
+            }
+            for k in whole..self.d {
+                add_terms!(k, 1);
             }
             for (r, acc) in acc.iter().enumerate() {
                 let of_row = i + r + usize::from(self.self_interaction);
@@ -331,11 +347,8 @@ impl Forward {
                     if from >= of_row {
                         continue;
                     }
-                    // Where one pass covers all columns, what hangs over is overwritten by the rows
-                    // that follow.
-                    if from + L::N <= of_row
-                        || self.n <= 2 * L::N && at + L::N <= before(self.n, self.self_interaction)
-                    {
+                    // What hangs over is overwritten by the rows that follow.
+                    if at + L::N <= before(self.n, self.self_interaction) {
                         L::store(pairs.add(at), v);
                     } else {
                         L::store_part(pairs.add(at), of_row - from, v);

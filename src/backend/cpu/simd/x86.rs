@@ -122,39 +122,11 @@ impl Lanes for Avx512 {
         to_stride: usize,
     ) {
         unsafe {
-            let mut a = [_mm512_setzero_ps(); 16];
-            for (r, v) in a.iter_mut().enumerate().take(rows) {
-                *v = if cols == 16 {
-                    Self::load(from.add(r * stride))
-                } else {
-                    Self::load_part(from.add(r * stride), cols)
-                };
-            }
-            // Pairs, then fours within each quarter of a register, then the quarters.
-            let mut b = a;
-            for i in (0..16).step_by(2) {
-                b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
-                b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
-            }
-            for i in (0..16).step_by(4) {
-                for h in 0..2 {
-                    let (x, y) = (_mm512_castps_pd(b[i + h]), _mm512_castps_pd(b[i + 2 + h]));
-                    a[i + 2 * h] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
-                    a[i + 2 * h + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
-                }
-            }
-            for i in 0..4 {
-                let even = _mm512_shuffle_f32x4::<0x88>(a[i], a[i + 4]);
-                let odd = _mm512_shuffle_f32x4::<0xdd>(a[i], a[i + 4]);
-                let even2 = _mm512_shuffle_f32x4::<0x88>(a[i + 8], a[i + 12]);
-                let odd2 = _mm512_shuffle_f32x4::<0xdd>(a[i + 8], a[i + 12]);
-                b[i] = _mm512_shuffle_f32x4::<0x88>(even, even2);
-                b[i + 4] = _mm512_shuffle_f32x4::<0x88>(odd, odd2);
-                b[i + 8] = _mm512_shuffle_f32x4::<0xdd>(even, even2);
-                b[i + 12] = _mm512_shuffle_f32x4::<0xdd>(odd, odd2);
-            }
-            for (c, &v) in b.iter().enumerate().take(cols) {
-                Self::store(to.add(c * to_stride), v);
+            if (rows, cols) == (Self::N, Self::N) {
+                // Without a branch for each row.
+                transpose16(from, stride, Self::N, Self::N, to, to_stride);
+            } else {
+                transpose16(from, stride, rows, cols, to, to_stride);
             }
         }
     }
@@ -340,33 +312,11 @@ impl Lanes for Avx2 {
         to_stride: usize,
     ) {
         unsafe {
-            let mut a = [_mm256_setzero_ps(); 8];
-            for (r, v) in a.iter_mut().enumerate().take(rows) {
-                *v = if cols == 8 {
-                    Self::load(from.add(r * stride))
-                } else {
-                    Self::load_part(from.add(r * stride), cols)
-                };
-            }
-            // Pairs, then fours within each half of a register, then the halves.
-            let mut b = a;
-            for i in (0..8).step_by(2) {
-                b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
-                b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
-            }
-            for i in (0..8).step_by(4) {
-                for h in 0..2 {
-                    let (x, y) = (_mm256_castps_pd(b[i + h]), _mm256_castps_pd(b[i + 2 + h]));
-                    a[i + 2 * h] = _mm256_castpd_ps(_mm256_unpacklo_pd(x, y));
-                    a[i + 2 * h + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(x, y));
-                }
-            }
-            for i in 0..4 {
-                b[i] = _mm256_permute2f128_ps::<0x20>(a[i], a[i + 4]);
-                b[i + 4] = _mm256_permute2f128_ps::<0x31>(a[i], a[i + 4]);
-            }
-            for (c, &v) in b.iter().enumerate().take(cols) {
-                Self::store(to.add(c * to_stride), v);
+            if (rows, cols) == (Self::N, Self::N) {
+                // Without a branch for each row.
+                transpose8(from, stride, Self::N, Self::N, to, to_stride);
+            } else {
+                transpose8(from, stride, rows, cols, to, to_stride);
             }
         }
     }
@@ -466,5 +416,103 @@ unsafe fn store8(p: *mut u16, n: usize, v: __m128i) {
         let mut whole = [0u16; 8];
         _mm_storeu_si128(whole.as_mut_ptr().cast(), v);
         std::ptr::copy_nonoverlapping(whole.as_ptr(), p, n);
+    }
+}
+
+/// [`Lanes::transpose`] of [`Avx512`].
+///
+/// # Safety
+/// As [`Lanes::transpose`].
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one intrinsic a block; said above")]
+#[inline(always)]
+unsafe fn transpose16(
+    from: *const f32,
+    stride: usize,
+    rows: usize,
+    cols: usize,
+    to: *mut f32,
+    to_stride: usize,
+) {
+    unsafe {
+        let mut a = [_mm512_setzero_ps(); 16];
+        for (r, v) in a.iter_mut().enumerate().take(rows) {
+            *v = if cols == 16 {
+                Avx512::load(from.add(r * stride))
+            } else {
+                Avx512::load_part(from.add(r * stride), cols)
+            };
+        }
+        // Pairs, then fours within each quarter of a register, then the quarters.
+        let mut b = a;
+        for i in (0..16).step_by(2) {
+            b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+            b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+        }
+        for i in (0..16).step_by(4) {
+            for h in 0..2 {
+                let (x, y) = (_mm512_castps_pd(b[i + h]), _mm512_castps_pd(b[i + 2 + h]));
+                a[i + 2 * h] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
+                a[i + 2 * h + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
+            }
+        }
+        for i in 0..4 {
+            let even = _mm512_shuffle_f32x4::<0x88>(a[i], a[i + 4]);
+            let odd = _mm512_shuffle_f32x4::<0xdd>(a[i], a[i + 4]);
+            let even2 = _mm512_shuffle_f32x4::<0x88>(a[i + 8], a[i + 12]);
+            let odd2 = _mm512_shuffle_f32x4::<0xdd>(a[i + 8], a[i + 12]);
+            b[i] = _mm512_shuffle_f32x4::<0x88>(even, even2);
+            b[i + 4] = _mm512_shuffle_f32x4::<0x88>(odd, odd2);
+            b[i + 8] = _mm512_shuffle_f32x4::<0xdd>(even, even2);
+            b[i + 12] = _mm512_shuffle_f32x4::<0xdd>(odd, odd2);
+        }
+        for (c, &v) in b.iter().enumerate().take(cols) {
+            Avx512::store(to.add(c * to_stride), v);
+        }
+    }
+}
+
+/// [`Lanes::transpose`] of [`Avx2`].
+///
+/// # Safety
+/// As [`Lanes::transpose`].
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one intrinsic a block; said above")]
+#[inline(always)]
+unsafe fn transpose8(
+    from: *const f32,
+    stride: usize,
+    rows: usize,
+    cols: usize,
+    to: *mut f32,
+    to_stride: usize,
+) {
+    unsafe {
+        let mut a = [_mm256_setzero_ps(); 8];
+        for (r, v) in a.iter_mut().enumerate().take(rows) {
+            *v = if cols == 8 {
+                Avx2::load(from.add(r * stride))
+            } else {
+                Avx2::load_part(from.add(r * stride), cols)
+            };
+        }
+        // Pairs, then fours within each half of a register, then the halves.
+        let mut b = a;
+        for i in (0..8).step_by(2) {
+            b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+            b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+        }
+        for i in (0..8).step_by(4) {
+            for h in 0..2 {
+                let (x, y) = (_mm256_castps_pd(b[i + h]), _mm256_castps_pd(b[i + 2 + h]));
+                a[i + 2 * h] = _mm256_castpd_ps(_mm256_unpacklo_pd(x, y));
+                a[i + 2 * h + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(x, y));
+            }
+        }
+        for i in 0..4 {
+            b[i] = _mm256_permute2f128_ps::<0x20>(a[i], a[i + 4]);
+            b[i + 4] = _mm256_permute2f128_ps::<0x31>(a[i], a[i + 4]);
+        }
+        for (c, &v) in b.iter().enumerate().take(cols) {
+            Avx2::store(to.add(c * to_stride), v);
+        }
     }
 }
