@@ -71,19 +71,7 @@ pub(super) fn run<K: Kernel>(
     let packed = beforehand
         .then(|| SharedMut::new(&mut packed[..panels.count * product.panel_stride::<K>()]));
     if let Some(packed) = packed {
-        let chunks = w.len().div_ceil(PACK_CHUNK).min(panels.count);
-        pool.run(chunks, |chunk, _| {
-            for p in share(panels.count, chunks, chunk) {
-                // SAFETY: a panel's place is written by one chunk.
-                unsafe {
-                    product.pack_panel::<K>(
-                        p,
-                        (0, k),
-                        packed.as_ptr().add(p * product.panel_stride::<K>()),
-                    )
-                };
-            }
-        });
+        product.pack_all::<K>(pool, packed);
     }
     pool.run(grid.chunks(), |chunk, thread| {
         // Most likely this thread's next chunk. A wrong guess costs time only.
@@ -124,6 +112,40 @@ impl Product<'_> {
                 Part { from: part(at, k0), stride: self.input, rows: width, width: terms }
             }
             Order::Plain => Part { from: part(k0, at), stride: self.input, rows: terms, width },
+        }
+    }
+
+    /// Packs all panels, reading the weights in the order in which they lie in memory.
+    fn pack_all<K: Kernel>(&self, pool: &Pool, packed: SharedMut<f32>) {
+        let (stride, chunks) = (self.panel_stride::<K>(), self.w.len().div_ceil(PACK_CHUNK));
+        let panel = |p: usize| packed.as_ptr().wrapping_add(p * stride);
+        match self.order {
+            Order::Transposed => {
+                let chunks = chunks.min(self.panels.count);
+                pool.run(chunks, |chunk, _| {
+                    for p in share(self.panels.count, chunks, chunk) {
+                        // SAFETY: a panel's place is written by one chunk.
+                        unsafe { self.pack_panel::<K>(p, (0, self.k), panel(p)) };
+                    }
+                });
+            }
+            Order::Plain => {
+                let parts = Blocks::even(
+                    self.k,
+                    self.k.div_ceil(chunks).next_multiple_of(K::TERMS),
+                    K::TERMS,
+                );
+                pool.run(parts.count, |chunk, _| {
+                    let (k0, terms) = parts.get(chunk);
+                    // SAFETY: `w` was checked to hold `[output, input]`; a chunk writes its own
+                    // words of every panel.
+                    unsafe {
+                        let from = (self.w.as_ptr().add(k0 * self.input), self.input);
+                        let to = panel(0).add(k0 / K::TERMS * K::NR);
+                        K::pack_rows(terms, self.panels.total, from, K::NR, (to, K::NR), stride);
+                    }
+                });
+            }
         }
     }
 
