@@ -23,13 +23,13 @@ pub(super) const BATCH_BLOCK: usize = 128;
 /// Most tiles of a chunk, in blocks of `K_BLOCK` and of `BATCH_BLOCK`.
 const MAX_TILES: usize = 20;
 
-/// Rows of a chunk that make reading a packed panel from the third-level cache worth it.
-const CHUNK_ROWS: usize = 64;
-
 /// With no more tiles than that weights are not packed beforehand.
 pub(super) const FEW_TILES: usize = MAX_TILES;
 
 const MAX_GRADIENT_TILES: usize = 40;
+
+/// Rows of a chunk that make reading a packed panel from the third-level cache worth it.
+const CHUNK_ROWS: usize = 64;
 
 /// Floats of a chunk's packed tiles, staggers apart.
 pub(super) const TILE_ROOM: usize = MAX_TILES * K_BLOCK * MAX_LANES + MAX_GRADIENT_TILES * STAGGER;

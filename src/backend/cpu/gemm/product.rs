@@ -30,7 +30,7 @@ pub(super) struct Packed {
     pub a_stride: usize,
     /// The panel.
     pub b: *const f32,
-    /// The panel that follows in memory written before, if any.
+    /// The panel that is read after this one, where it is packed already.
     pub next: Option<*const f32>,
     pub terms: usize,
 }

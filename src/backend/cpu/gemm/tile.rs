@@ -10,8 +10,8 @@ use super::{
 /// Words of a tile during which a cache line can arrive.
 const FAR: usize = 32;
 
-/// Words without a branch between. Counting them one by one costs a fifth of the instructions, which a
-/// core that runs somebody else's thread too has no room for.
+/// Words without a branch between. Counting them one by one is a fifth of the instructions, for which a
+/// core that runs somebody else's thread too has no room.
 const AT_ONCE: usize = 4;
 const _: () = assert!(NEXT_WORDS.is_multiple_of(AT_ONCE));
 

@@ -117,7 +117,8 @@ impl Product<'_> {
 
     /// Packs all panels, reading the weights in the order in which they lie in memory.
     fn pack_all<K: Kernel>(&self, pool: &Pool, packed: SharedMut<f32>) {
-        let (stride, chunks) = (self.panel_stride::<K>(), self.w.len().div_ceil(PACK_CHUNK));
+        let stride = self.panel_stride::<K>();
+        let chunks = self.w.len().div_ceil(PACK_CHUNK).max(1);
         let panel = |p: usize| packed.as_ptr().wrapping_add(p * stride);
         match self.order {
             Order::Transposed => {
