@@ -314,6 +314,63 @@ fn shapes_of_the_models_match_plain_products() {
     }
 }
 
+/// Layers too large for plain products: with a random `v`, `dW v = dZ^T (X v)`, and so forward and the
+/// data gradient (Freivalds' check). Inputs of these weight gradients are packed for all chunks, of
+/// the second layer in two parts.
+#[test]
+fn large_layers_agree_with_projections() {
+    for (batch, input, output) in [(601, 260, 401), (2101, 1030, 257)] {
+        let case = Case::new(batch, input, output, 3, 11);
+        let wide = |m: &[f32]| m.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+        let (of_inputs, of_outputs) = (wide(&values(input, 5)), wide(&values(output, 6)));
+        for precision in Precision::ALL {
+            let rounded = case.rounded(precision);
+            // Of matrices `[rows, cols]` with their strides: the product with a vector, from either side.
+            let right =
+                |m: &[f32], (rows, cols, stride): (usize, usize, usize), v: &[f64]| -> Vec<f64> {
+                    let row = |r| m[r * stride..][..cols].iter().zip(v);
+                    (0..rows).map(|r| row(r).map(|(&m, &v)| f64::from(m) * v).sum()).collect()
+                };
+            let left = |m: &[f32], (rows, cols, stride): (usize, usize, usize), v: &[f64]| {
+                let mut sums = vec![0.0; cols];
+                for r in 0..rows {
+                    for (sum, &m) in sums.iter_mut().zip(&m[r * stride..][..cols]) {
+                        *sum += f64::from(m) * v[r];
+                    }
+                }
+                sums
+            };
+            let x = (batch, input, case.stride_in);
+            let dz = (batch, output, case.stride_out);
+            let w = (output, input, input);
+            let bias: f64 = case.b.iter().zip(&of_outputs).map(|(&b, &u)| f64::from(b) * u).sum();
+            let y = right(&rounded.x, x, &left(&rounded.w, w, &of_outputs));
+            let y: Vec<f64> = y.iter().map(|y| y + bias).collect();
+            let dx = right(&rounded.dz, dz, &right(&rounded.w, w, &of_inputs));
+            let dw = left(&rounded.dz, dz, &right(&rounded.x, x, &of_inputs));
+            // The second would take the plainest path too long.
+            for isa in paths().filter(|&isa| batch < 1000 || isa == Isa::best()) {
+                let one = case.run(isa, precision, 1);
+                let near = |got: Vec<f64>, want: &[f64], terms: usize, width: usize, what: &str| {
+                    let tolerance = 8.0 * f64::from(f32::EPSILON) * ((terms * width) as f64).sqrt();
+                    let far = got.iter().zip(want).position(|(g, w)| !((g - w).abs() <= tolerance));
+                    assert_eq!(
+                        far,
+                        None,
+                        "{what} of {:?} in {precision:?} by {}",
+                        case.s,
+                        isa.name()
+                    );
+                };
+                near(right(&one.y, dz, &of_outputs), &y, input, output, "y");
+                near(right(&one.dx, x, &of_inputs), &dx, output, input, "dx");
+                near(right(&one.dw, w, &of_inputs), &dw, batch, input, "dw");
+                same_bits(&one, &case.run(isa, precision, 3));
+            }
+        }
+    }
+}
+
 #[test]
 fn an_empty_batch_gives_zero_gradients() {
     let case = Case::new(0, 5, 3, 0, 1);
