@@ -2,11 +2,12 @@
 //! one JSON line. Made to take turns with other programs (`scripts/peers.sh`).
 //!
 //! ```text
-//! cargo run --release --example step_speed -- SYSTEM ENGINE PRECISION [SECONDS]
+//! cargo run --release --example step_speed -- SYSTEM ENGINE PRECISION [SECONDS [BATCH]]
 //! ```
 //!
 //! SYSTEM is `deeprec`, `mlperf`, `deepfm`, `deepfm-dense-adam` or `facebook`; ENGINE `fused` or
-//! `candle`; PRECISION `fp32`, `bf16` or `fp16`.
+//! `candle`; PRECISION `fp32`, `bf16` or `fp16`; BATCH the samples of a step, unless they are the system's
+//! own.
 
 #[path = "../benches/support/systems.rs"]
 mod systems;
@@ -33,22 +34,24 @@ fn main() -> ExitCode {
 }
 
 fn measure(args: &[String]) -> Result<serde_json::Value, String> {
-    let (system, engine, precision, seconds) = match args {
-        [s, e, p] => (s, e, p, 5.0),
-        [s, e, p, seconds] => (
-            s,
-            e,
-            p,
-            seconds.parse::<f64>().map_err(|_| format!("{seconds} is no number of seconds"))?,
-        ),
-        _ => return Err("give SYSTEM ENGINE PRECISION [SECONDS]".into()),
+    let ([system, engine, precision], more) = match args {
+        [s, e, p, more @ ..] if more.len() <= 2 => ([s, e, p], more),
+        _ => return Err("give SYSTEM ENGINE PRECISION [SECONDS [BATCH]]".into()),
     };
-    let all = systems::systems();
+    let seconds = more.first().map_or(Ok(5.0), |s| {
+        s.parse::<f64>().map_err(|_| format!("{s} is no number of seconds"))
+    })?;
+    let batch = more.get(1).map(|b| match b.parse::<usize>() {
+        Ok(batch) if batch > 0 => Ok(batch),
+        _ => Err(format!("{b} is no number of samples")),
+    });
+    let mut all = systems::systems();
     let names: Vec<_> = all.iter().map(|s| s.name).collect();
     let system = all
-        .iter()
+        .iter_mut()
         .find(|s| s.name == system)
         .ok_or(format!("no system {system}; there are {}", names.join(", ")))?;
+    system.batch = batch.transpose()?.unwrap_or(system.batch);
     let kind = match engine.as_str() {
         "fused" => EngineKind::Fused,
         "candle" => EngineKind::Candle,

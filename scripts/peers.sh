@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Side by side on this machine's CPU: our engine, candle, PyTorch as installed, and PyTorch tuned. Prints a Markdown table.
 #
-#   scripts/peers.sh [--rounds N] [--seconds S] [--systems deeprec,mlperf,deepfm,deepfm-dense-adam,facebook] [--json FILE] [--all]
+#   scripts/peers.sh [--rounds N] [--seconds S] [--systems deeprec,mlperf,deepfm,deepfm-dense-adam,facebook] [--batch N] [--json FILE] [--all]
 #   scripts/peers.sh --help
 #
 # --all has those measured too that specialise, each as installed and tuned: Intel's extension for PyTorch with the last PyTorch that it was
 # made for, FBGEMM's table-batched embeddings and TorchRec with theirs, TensorFlow with and without XLA (some 15 GB more; who cannot run here
 # stands in the table with what it says).
+#
+# --batch N: steps of N samples instead of the systems' own (2,048; 10,000 of DeepFM).
 #
 # In bf16 all are measured where the processor multiplies bf16; elsewhere our engine alone is, since PyTorch takes minutes a step.
 #

@@ -7,6 +7,7 @@
 # Sections, all unless some are named:
 #   ceilings  what this machine can do at most (`dlrm-bench system --ceilings`)
 #   peers     our engine beside others (scripts/peers.sh; with PEERS=--all beside those that specialise, too)
+#   small     the same at small batches: deeprec at 128 and 512 samples
 #   phases    where the time of a step goes (example step_speed)
 #   auc       whole trainings to one AUC, ours and PyTorch's (scripts/time-to-auc.sh; Frappe where FRAPPE names it)
 #   load      beside busy processes, and with more threads than processors (scripts/under-load.sh)
@@ -26,11 +27,11 @@ while [ $# -gt 0 ]; do
         exit
         ;;
     --rounds) rounds=$2 && shift 2 ;;
-    ceilings | peers | phases | auc | load | growth) sections+=("$1") && shift ;;
+    ceilings | peers | small | phases | auc | load | growth) sections+=("$1") && shift ;;
     *) echo "no section or option $1 (--help says what there is)" >&2 && exit 64 ;;
     esac
 done
-[ ${#sections[@]} -gt 0 ] || sections=(ceilings peers phases auc load growth)
+[ ${#sections[@]} -gt 0 ] || sections=(ceilings peers small phases auc load growth)
 
 cargo build --release --quiet --bin dlrm-bench --example step_speed
 program=target/release/dlrm-bench
@@ -44,6 +45,10 @@ printf 'family %s, model %s; ' $(sed -n 's/^cpu family[[:space:]]*: //p;s/^model
 ceilings() { "$program" system --ceilings; }
 
 peers() { scripts/peers.sh --rounds "$rounds" --seconds 3 ${PEERS:-}; }
+
+small() {
+    for batch in 128 512; do scripts/peers.sh --rounds "$rounds" --seconds 2 --systems deeprec --batch "$batch"; done
+}
 
 phases() {
     echo '| system | precision | samples/s | ms a step, by phase |'

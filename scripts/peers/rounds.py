@@ -1,6 +1,6 @@
 """Lets our engine and its peers take turns, round after round, and prints a table of medians and of ratios within rounds.
 
-usage: rounds.py STEP_SPEED TUNED_LIBRARY [--rounds N] [--seconds S] [--systems A,B] [--json FILE] [--other MODE=PYTHON]...
+usage: rounds.py STEP_SPEED TUNED_LIBRARY [--rounds N] [--seconds S] [--systems A,B] [--batch N] [--json FILE] [--other MODE=PYTHON]...
 """
 
 import argparse
@@ -63,10 +63,12 @@ def contestants(system, step_speed, library, others):
     yield "candle", "fp32", [step_speed, system, "candle", "fp32"], {}
 
 
-def measure(command, environment, seconds):
-    """Samples a second, or the last words of a command that failed."""
+def measure(command, environment, seconds, batch):
+    """Samples a second, or the last words of a command that failed; batches of the system's own size if `batch` is None."""
     ours = "_steps.py" not in " ".join(command)
     command = [*command, str(seconds)] if ours else [*command, "--seconds", str(seconds)]
+    if batch:
+        command += [str(batch)] if ours else ["--batch", str(batch)]
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
     if done.returncode:
         why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
@@ -97,6 +99,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--systems", default=",".join(MODES))
+    parser.add_argument("--batch", type=int, help="samples of a step, instead of the systems' own")
     parser.add_argument("--json", help="file for all single results")
     parser.add_argument("--other", action="append", default=[], help="MODE=PYTHON that runs one of " + ", ".join(OTHERS))
     a = parser.parse_args()
@@ -111,9 +114,10 @@ def main():
             order = list(contestants(system, a.step_speed, a.library, others))
             # Every other round backwards, so that a drift of the machine favours nobody.
             for name, precision, command, environment in order if number % 2 == 0 else reversed(order):
-                results.setdefault((name, precision), []).append(measure(command, environment, a.seconds))
+                results.setdefault((name, precision), []).append(measure(command, environment, a.seconds, a.batch))
         ordered = {(n, p): results[n, p] for n, p, _, _ in contestants(system, a.step_speed, a.library, others)}
-        print("\n".join(table(system, ordered)), flush=True)
+        named = f"{system}, batch {a.batch:,}" if a.batch else system
+        print("\n".join(table(named, ordered)), flush=True)
         everything[system] = [{"who": n, "precision": p, "samples_per_second": r} for (n, p), r in ordered.items()]
     if a.json:
         Path(a.json).write_text(json.dumps(everything, indent=1) + "\n")

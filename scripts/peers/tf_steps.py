@@ -43,10 +43,12 @@ def main():
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--xla", action="store_true")
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--batch", type=int)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     a = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(a.threads)
     dense, bottom, rows, dim, top, batch = DLRMS[a.system]
+    batch = a.batch or batch
     tables, kind = len(rows), tf.bfloat16 if a.bf16 else tf.float32
     below, above = layers(dense, bottom), layers(dim + tables * (tables + 1) // 2, top)
     embeddings = [tf.Variable(tf.random.uniform((n, dim), -0.01, 0.01)) for n in rows]
