@@ -19,6 +19,9 @@ use std::{rc::Rc, thread, time::Duration};
 const MEETING: Patience = Patience::For(Duration::from_secs(120));
 /// How long a rank that has failed lets the first one tell of it.
 const LAST_WORDS: Duration = Duration::from_secs(30);
+/// How long a launcher has to read what was said before all processes end: what it has not read by then
+/// it may drop.
+const READING: Duration = Duration::from_millis(500);
 /// How long the others may take to leave.
 const LEAVING: RanksConfig = RanksConfig::within(Duration::from_secs(30));
 
@@ -139,6 +142,7 @@ impl First {
                 Err(failure) => failure.code(),
             };
             let _ = terminal::end(done);
+            thread::sleep(READING);
             self.mpi.abort(code.into());
         }
         self.mpi.finalize();
