@@ -45,13 +45,14 @@ fn measure(args: &[String]) -> Result<serde_json::Value, String> {
         Ok(batch) if batch > 0 => Ok(batch),
         _ => Err(format!("{b} is no number of samples")),
     });
+    let batch = batch.transpose()?;
     let mut all = systems::systems();
     let names: Vec<_> = all.iter().map(|s| s.name).collect();
     let system = all
         .iter_mut()
         .find(|s| s.name == system)
         .ok_or(format!("no system {system}; there are {}", names.join(", ")))?;
-    system.batch = batch.transpose()?.unwrap_or(system.batch);
+    system.batch = batch.unwrap_or(system.batch);
     let kind = match engine.as_str() {
         "fused" => EngineKind::Fused,
         "candle" => EngineKind::Candle,

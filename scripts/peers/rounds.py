@@ -100,7 +100,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--systems", default=",".join(MODES))
     parser.add_argument("--batch", type=int, help="samples of a step, instead of the systems' own")
-    parser.add_argument("--json", help="file for all single results")
+    parser.add_argument("--json", help="file for all single results; their batch is null where it is the system's own")
     parser.add_argument("--other", action="append", default=[], help="MODE=PYTHON that runs one of " + ", ".join(OTHERS))
     a = parser.parse_args()
     if not multiplies_bf16():
@@ -118,7 +118,7 @@ def main():
         ordered = {(n, p): results[n, p] for n, p, _, _ in contestants(system, a.step_speed, a.library, others)}
         named = f"{system}, batch {a.batch:,}" if a.batch else system
         print("\n".join(table(named, ordered)), flush=True)
-        everything[system] = [{"who": n, "precision": p, "samples_per_second": r} for (n, p), r in ordered.items()]
+        everything[system] = [{"who": n, "precision": p, "batch": a.batch, "samples_per_second": r} for (n, p), r in ordered.items()]
     if a.json:
         Path(a.json).write_text(json.dumps(everything, indent=1) + "\n")
 
