@@ -212,7 +212,6 @@ impl RunOutput {
         let data_set = DataSet::new(workload, files, recorded.schema.as_ref());
         let mut record = RunRecord::new(&folder, &system, machine, workload, recorded, &metrics);
         record.workload.source = Some(source);
-        record.ceilings = ceilings;
         record.data_set = Some(data_set);
         record.started_from = start;
         // The first of a series gives it its name.
@@ -241,10 +240,13 @@ impl RunOutput {
             record.expected_hits = expected_hits(workload, &run.config, over, ids);
             record.diagnosis.clone_from(&run.diagnosis);
             record.phases = PhaseShare::of(run.phases.as_deref().unwrap_or_default());
+            record.ceilings = ceilings.map(|before| measured_again(before, workload));
             if let Some(ceilings) = &record.ceilings {
                 let floor = floor(workload, &run.schema, &run.config, ceilings, &record.machine);
                 record.set_floor(floor);
             }
+        } else {
+            record.ceilings = ceilings;
         }
         record.links.clone_from(&extras.links);
         record.lost = lost.iter().map(ToString::to_string).collect();
@@ -357,7 +359,17 @@ pub(super) fn floor(
     Floor::of(&cost(config, batch, &mean_ids(&w.data, schema)), batch, ceilings, machine)
 }
 
-/// The ceilings of what computes `workload`, the GPU or as many threads, in about half a second;
+/// Ceilings from before a run, with what is higher after it: seconds in which others used the
+/// machine would make its floor too low.
+fn measured_again(before: Ceilings, workload: &Workload) -> Ceilings {
+    match ceilings(workload) {
+        Ok(Some(after)) => before.or_higher(&after),
+        // What was measured before stands; the run itself is over.
+        Ok(None) | Err(_) => before,
+    }
+}
+
+/// The ceilings of what computes `workload`, the GPU or as many threads, in about a third of a second;
 /// `None` where there is not enough memory.
 pub(super) fn ceilings(workload: &Workload) -> Result<Option<Ceilings>, Failure> {
     if let Some(gpu) = workload.engine.device.open().map_err(|e| Failure::Device(e.to_string()))? {

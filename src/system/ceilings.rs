@@ -38,7 +38,7 @@ const ROWS: [usize; 2] = [64, 512];
 /// How long to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
-    /// About half a second, before a run.
+    /// About a third of a second, before a run and again after it.
     Quick,
     /// A few seconds.
     Thorough,
@@ -104,7 +104,7 @@ impl Ceilings {
         available: u64,
     ) -> Result<Self, EmbeddingError> {
         let time = match effort {
-            Effort::Quick => Duration::from_millis(35),
+            Effort::Quick => Duration::from_millis(20),
             Effort::Thorough => Duration::from_millis(350),
         };
         let memory = (available / 8).clamp(LEAST, MEMORY) as usize;
@@ -141,7 +141,7 @@ impl Ceilings {
     /// If the memory cannot be had, or the device fails.
     pub fn of_gpu(driver: &Rc<dyn Driver>, effort: Effort) -> backend::Result<Self> {
         let (time, rounds) = match effort {
-            Effort::Quick => (Duration::from_millis(20), GPU_ROUNDS),
+            Effort::Quick => (Duration::from_millis(12), GPU_ROUNDS),
             Effort::Thorough => (Duration::from_millis(250), 8 * GPU_ROUNDS),
         };
         let bytes = (driver.available()? / 8).clamp(LEAST, GPU_MEMORY);
@@ -189,6 +189,38 @@ impl Ceilings {
             instruction_set: info.capability,
             gpu: Some(info.name),
         })
+    }
+
+    /// The higher of each two ceilings of one machine, measured at two times: what else the machine
+    /// did at one of them lowers none. Where memory left for the second differed, the first stand:
+    /// rows in less memory are faster, and no ceiling of more.
+    #[must_use]
+    pub fn or_higher(self, again: &Self) -> Self {
+        let one =
+            |c: &Self| (c.gpu.clone(), c.threads, c.instruction_set.clone(), c.memory, c.cache);
+        if one(&self) != one(again) {
+            return self;
+        }
+        let higher = |a: Option<f64>, b: Option<f64>| a.zip(b).map_or(a, |(a, b)| Some(a.max(b)));
+        let rows = |a: &[RowCeiling], b: &[RowCeiling]| {
+            let both = a.iter().zip(b).map(|(a, b)| RowCeiling {
+                bytes: a.bytes,
+                gather: a.gather.max(b.gather),
+                update: a.update.max(b.update),
+            });
+            both.collect()
+        };
+        Ceilings {
+            flops_f32: self.flops_f32.max(again.flops_f32),
+            flops_bf16: higher(self.flops_bf16, again.flops_bf16),
+            flops_tf32: higher(self.flops_tf32, again.flops_tf32),
+            flops_f16: higher(self.flops_f16, again.flops_f16),
+            read: self.read.max(again.read),
+            copy: self.copy.max(again.copy),
+            rows: rows(&self.rows, &again.rows),
+            rows_in_cache: rows(&self.rows_in_cache, &again.rows_in_cache),
+            ..self
+        }
     }
 
     /// Label and value of each ceiling, for people.
@@ -245,6 +277,49 @@ mod tests {
         let text = serde_json::to_string(&c).unwrap();
         assert_eq!(serde_json::from_str::<Ceilings>(&text).unwrap(), c);
         assert!(c.lines().iter().all(|(label, value)| !label.is_empty() && !value.is_empty()));
+    }
+
+    #[test]
+    fn of_two_measurements_each_ceiling_is_the_higher_one() {
+        let row = |gather, update| RowCeiling { bytes: 64, gather, update };
+        let first = Ceilings {
+            gpu: None,
+            threads: 2,
+            instruction_set: "avx2".into(),
+            flops_f32: 5.0,
+            flops_bf16: None,
+            flops_tf32: Some(1.0),
+            flops_f16: Some(9.0),
+            read: 2.0,
+            copy: 8.0,
+            rows: vec![row(1.0, 6.0)],
+            rows_in_cache: vec![row(3.0, 2.0)],
+            cache: None,
+            memory: 100,
+        };
+        let again = Ceilings {
+            flops_f32: 4.0,
+            flops_tf32: Some(2.0),
+            flops_f16: Some(7.0),
+            read: 3.0,
+            copy: 7.0,
+            rows: vec![row(2.0, 5.0)],
+            rows_in_cache: vec![row(2.0, 4.0)],
+            ..first.clone()
+        };
+        let want = Ceilings {
+            flops_tf32: Some(2.0),
+            read: 3.0,
+            rows: vec![row(2.0, 6.0)],
+            rows_in_cache: vec![row(3.0, 4.0)],
+            ..first.clone()
+        };
+        assert_eq!(first.clone().or_higher(&again), want);
+        assert_eq!(again.clone().or_higher(&first), want);
+        // Rows within less memory, or another number of threads, are ceilings of something else.
+        for other in [Ceilings { memory: 50, ..again.clone() }, Ceilings { threads: 1, ..again }] {
+            assert_eq!(first.clone().or_higher(&other), first);
+        }
     }
 
     #[cfg(target_os = "linux")]

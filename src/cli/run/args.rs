@@ -115,7 +115,8 @@ pub struct RunArgs {
     /// ten seconds, and say how fast that goes
     #[arg(long, conflicts_with_all = ["explain", "runs", "seeds", "reference", "no_ceilings", "no_plots"])]
     pub loader_only: bool,
-    /// Do not measure what the machine can do at most (half a second)
+    /// Do not measure what the machine can do at most (a third of a second
+    /// before the run and after it)
     #[arg(long)]
     pub no_ceilings: bool,
     /// Do not draw plots
