@@ -22,7 +22,7 @@ use crate::{
     results::Floor,
     system::{Ceilings, Machine},
     train::{
-        ExpectedHits, Over, expected_hits, made_on_device,
+        ExpectedHits, Over, Popularity, expected_hits, made_on_device,
         memory::{available, device_plan, fits, memory_plan, shown},
     },
     workload::{DataConfig, PreparedConfig, Resolved, Workload},
@@ -94,7 +94,7 @@ pub(super) fn explain(resolved: &Resolved, ids: Option<&IdsProfile>) -> Result<S
         match run_output::ceilings(w) {
             Ok(Some(ceilings)) => {
                 out += &floor(
-                    &run_output::floor(w, schema, config, &ceilings, &Machine::inspect()),
+                    &run_output::floor(w, schema, config, ids, &ceilings, &Machine::inspect()),
                     &ceilings,
                 )
             }
@@ -152,6 +152,13 @@ fn floor(floor: &Floor, ceilings: &Ceilings) -> String {
     for p in &floor.phases {
         out += &format!("#   {:>12}  {}\n", ms(p.seconds), p.phase);
     }
+    out += match floor.popularity {
+        Popularity::Law => {
+            "#   the most popular rows in the cache, by the law that ids are drawn by\n"
+        }
+        Popularity::Counted => "#   the most popular rows in the cache, as counted\n",
+        Popularity::Unknown => "#   all rows taken to be equally popular (--ids-profile tells)\n",
+    };
     let rate = thousands(floor.samples_per_second.round() as u64);
     out + &format!("#   {:>12}  all: {rate} samples/s at best\n", ms(floor.seconds))
 }

@@ -6,7 +6,7 @@ use crate::{
     batch::Schema,
     checkpoint::Checkpoints,
     comm::links::MeasuredLink,
-    data::{locality::IdsProfile, source::mean_ids},
+    data::locality::IdsProfile,
     engine::{EngineConfig, cost::cost},
     host::Isa,
     mllog::MlLog,
@@ -20,7 +20,7 @@ use crate::{
     stats::{self, Bootstrap},
     system::{Ceilings, Effort, Machine, RankSeat, Versions, forget_peak_memory, usable_cores},
     train::{
-        Finished, Over, Progress, expected_hits,
+        Finished, Over, Progress, column_ids, expected_hits,
         memory::{available, device_plan, memory_plan},
     },
     workload::{Resolved, Workload, shipped::TextSource},
@@ -242,7 +242,9 @@ impl RunOutput {
             record.phases = PhaseShare::of(run.phases.as_deref().unwrap_or_default());
             record.ceilings = ceilings.map(|before| measured_again(before, workload));
             if let Some(ceilings) = &record.ceilings {
-                let floor = floor(workload, &run.schema, &run.config, ceilings, &record.machine);
+                let ids = extras.ids.as_ref();
+                let floor =
+                    floor(workload, &run.schema, &run.config, ids, ceilings, &record.machine);
                 record.set_floor(floor);
             }
         } else {
@@ -352,11 +354,13 @@ pub(super) fn floor(
     w: &Workload,
     schema: &Schema,
     config: &EngineConfig,
+    ids: Option<&IdsProfile>,
     ceilings: &Ceilings,
     machine: &Machine,
 ) -> Floor {
     let batch = w.train.batch_size;
-    Floor::of(&cost(config, batch, &mean_ids(&w.data, schema)), batch, ceilings, machine)
+    let (popularity, of_columns) = column_ids(w, schema, ids);
+    Floor::of(&cost(config, batch, &of_columns), popularity, batch, ceilings, machine)
 }
 
 /// Ceilings from before a run, with what is higher after it: seconds in which others used the

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use std::{fs, ops::RangeInclusive, path::Path};
 
 /// Layout of the file.
-const SCHEMA_VERSION: u32 = 1;
+/// Version 2: floors count the rows that caches hold by how popular they are.
+const SCHEMA_VERSION: u32 = 2;
 /// More steps than any slice has.
 const MOST_STEPS: u64 = 1 << 40;
 /// Samples a second that may be true.
@@ -185,7 +186,7 @@ impl Baseline {
         if self.schema_version != SCHEMA_VERSION {
             let found = self.schema_version;
             return Some(format!(
-                "schema_version is {found}, but this program reads {SCHEMA_VERSION}"
+                "schema_version is {found}, but this program reads {SCHEMA_VERSION}, since what shares are of has changed; record it anew"
             ));
         }
         let anew = |what: String| Some(format!("{what}; record it anew"));

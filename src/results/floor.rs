@@ -2,16 +2,18 @@
 //! the machine's measured ceilings.
 //!
 //! Real steps cannot reach it: phases do not overlap here, but nothing else is counted either
-//! (loss, grouping of ids, copies). Ids are taken to be drawn evenly; where few ids make up most of
-//! the data, caches may beat the floor of embedding and update.
+//! (loss, grouping of ids, copies, a row that is read again). Where it is not known how popular ids are, each is
+//! taken to be another row, and all rows to be equally popular; if few ids make up most of the data, caches may
+//! then beat the floor of embedding and update.
 
 use crate::{
     backend::Precision,
     engine::{
         Phase,
-        cost::{Cost, Stream, Visits},
+        cost::{Cost, Part, Stream, Visits},
     },
     system::{Ceilings, Machine, RowCeiling},
+    train::Popularity,
 };
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +28,9 @@ pub struct Floor {
     pub samples_per_second: f64,
     /// Seconds by phase, those with any.
     pub phases: Vec<PhaseFloor>,
+    /// How it is known which rows are visited how often.
+    #[serde(default)]
+    pub popularity: Popularity,
 }
 
 /// The floor of a phase.
@@ -46,9 +51,15 @@ impl Floor {
     /// - update: the same with rows updated, and bytes of what moves as a whole over the bandwidth
     ///   of a copy.
     ///
-    /// The smallest tables, as many as the largest cache of `machine` holds, are taken to be in it,
-    /// and so are dense parameters that fit.
-    pub fn of(cost: &Cost, batch: usize, ceilings: &Ceilings, machine: &Machine) -> Self {
+    /// The rows that are visited most often, as many as the largest cache of `machine` holds, are
+    /// taken to be in it, and so are dense parameters that fit.
+    pub fn of(
+        cost: &Cost,
+        popularity: Popularity,
+        batch: usize,
+        ceilings: &Ceilings,
+        machine: &Machine,
+    ) -> Self {
         let cache = ceilings
             .cache
             .unwrap_or_else(|| machine.cpu.caches.iter().map(|c| c.size).max().unwrap_or(0));
@@ -92,6 +103,7 @@ impl Floor {
             phases: phases
                 .map(|(p, s)| PhaseFloor { phase: super::record::word(p), seconds: *s })
                 .collect(),
+            popularity,
         }
     }
 
@@ -107,14 +119,27 @@ fn rows(ceilings: &Ceilings, cached: bool) -> &[RowCeiling] {
     if cached { &ceilings.rows_in_cache } else { &ceilings.rows }
 }
 
-/// Seconds of all visits, the smallest tables in the cache.
+/// Seconds of all visits, the rows that are visited most often for their bytes in the cache.
 fn visits(all: &[Visits], cache: u64, seconds: impl Fn(&Visits, bool) -> f64) -> f64 {
-    let mut by_size: Vec<&Visits> = all.iter().collect();
-    by_size.sort_by_key(|v| v.resident);
-    let mut held = 0;
-    let each = by_size.into_iter().map(|v| {
-        held += v.resident;
-        v.rows * seconds(v, held <= cache)
+    struct Rows {
+        part: Part,
+        in_cache: f64,
+        in_memory: f64,
+    }
+    let mut rows = Vec::new();
+    for v in all {
+        let (in_cache, in_memory) = (seconds(v, true), seconds(v, false));
+        let whole = [Part { resident: v.resident as f64, rows: v.rows }];
+        let parts = if v.parts.is_empty() { &whole[..] } else { &v.parts };
+        rows.extend(parts.iter().map(|&part| Rows { part, in_cache, in_memory }));
+    }
+    let often = |r: &Rows| r.part.rows / r.part.resident.max(1.0);
+    rows.sort_by(|a, b| often(b).total_cmp(&often(a)));
+    let mut room = cache as f64;
+    let each = rows.iter().map(|r| {
+        let held = (room / r.part.resident.max(1.0)).min(1.0);
+        room -= held * r.part.resident;
+        r.part.rows * (held * r.in_cache + (1.0 - held) * r.in_memory)
     });
     each.sum()
 }
@@ -155,25 +180,27 @@ mod tests {
     #[test]
     fn work_over_ceilings() {
         let mut machine = Machine::inspect();
-        machine.cpu.caches.iter_mut().for_each(|c| c.size = 1000);
+        machine.cpu.caches.iter_mut().for_each(|c| c.size = 640);
         if machine.cpu.caches.is_empty() {
             return;
         }
-        let large = Visits { resident: 1 << 30, rows: 100.0, bytes: 128 };
-        let small = Visits { resident: 640, rows: 10.0, bytes: 64 };
+        let large = Visits { resident: 1 << 30, rows: 100.0, bytes: 128, parts: vec![] };
+        let small = Visits { resident: 640, rows: 10.0, bytes: 64, parts: vec![] };
         let cost = Cost {
             mlp_flops: 2e9,
             precision: Precision::Bf16,
             interaction_products: 0.0,
             interaction_flops: 0.5e9,
-            lookups: vec![large, small],
+            lookups: vec![large.clone(), small],
             updates: vec![large],
             streams: vec![
-                Stream { resident: 900, moved: 1e9 },
+                Stream { resident: 600, moved: 1e9 },
                 Stream { resident: 4000, moved: 8e9 },
             ],
         };
-        let floor = Floor::of(&cost, 64, &ceilings(), &machine);
+        let law = Popularity::Law;
+        let floor = Floor::of(&cost, law, 64, &ceilings(), &machine);
+        assert_eq!(floor.popularity, law);
         let seconds: Vec<_> = floor.phases.iter().map(|p| (p.phase.as_str(), p.seconds)).collect();
         // 100 rows of two lines at 2 us, 10 at 10 ns; 100 updates at 4 us and 8 GB at 2 GB/s.
         let want = [
@@ -189,18 +216,40 @@ mod tests {
         // A GPU has a cache and products of its own.
         let gpu = Ceilings {
             gpu: Some("a GPU".into()),
-            cache: Some(2000),
+            cache: Some(640),
             flops_f16: Some(8e9),
             ..ceilings()
         };
-        let there =
-            Floor::of(&Cost { precision: Precision::Fp16, ..cost.clone() }, 64, &gpu, &machine);
+        let f16 = Cost { precision: Precision::Fp16, ..cost.clone() };
+        let there = Floor::of(&f16, law, 64, &gpu, &machine);
         let seconds: Vec<_> = there.phases.iter().map(|p| p.seconds).collect();
         for (got, want) in seconds.iter().zip([200e-6 + 0.1e-6, 0.25, 0.0625, 400e-6 + 4.0]) {
             assert!((got / want - 1.0).abs() < 1e-9, "{got} {want}");
         }
         assert_eq!(floor.share("mlp", 128, 8.0), Some(0.125));
         assert_eq!((floor.share("loss", 128, 8.0), floor.share("mlp", 0, 0.0)), (None, None));
+    }
+
+    /// Two tables share a cache of 300 bytes: of the first, whose rows differ, the popular one and then
+    /// half of the rest; nothing of the second, whose rows are visited less often.
+    #[test]
+    fn the_rows_that_are_visited_most_often_are_in_the_cache() {
+        let part = |resident, rows| Part { resident, rows };
+        let skewed = Visits {
+            resident: 500,
+            rows: 3.0,
+            bytes: 100,
+            parts: vec![part(400.0, 2.0), part(100.0, 1.0)],
+        };
+        let even = Visits { resident: 1000, rows: 4.0, bytes: 100, parts: vec![] };
+        let seconds = |_: &Visits, cached| if cached { 1.0 } else { 10.0 };
+        let of = |all: &[Visits], cache| visits(all, cache, seconds);
+        let both = [even.clone(), skewed.clone()];
+        assert_eq!(of(&both, 300), 1.0 + 1.0 + 10.0 + 40.0);
+        assert_eq!(of(&both, 0), 70.0);
+        assert_eq!(of(&both, 1500), 7.0);
+        // Nine tenths of a table without parts.
+        assert!((of(&[even], 900) - (3.6 + 4.0)).abs() < 1e-9);
     }
 
     #[test]

@@ -124,6 +124,7 @@ fn a_record_holds_what_the_events_said_and_reads_back_the_same() {
     );
     let mlp = floor::PhaseFloor { phase: "mlp".into(), seconds: 0.1 };
     record.set_floor(Floor {
+        popularity: Default::default(),
         batch: 100,
         seconds: 0.2,
         samples_per_second: 500.0,

@@ -1,10 +1,11 @@
 //! How often a run's caches are expected to have the rows that its batches read.
 
+use super::popularity::{laws, of_law};
 use crate::{
-    data::{locality::IdsProfile, source::planted},
+    data::locality::IdsProfile,
     embedding::TableUse,
     engine::EngineConfig,
-    stats::{Popular, counted_misses, expected_misses, zipf},
+    stats::{counted_misses, expected_misses},
     workload::{DataConfig, Workload},
 };
 use serde::{Deserialize, Serialize};
@@ -53,10 +54,7 @@ pub fn expected_hits(
     profile: Option<&IdsProfile>,
 ) -> Vec<ExpectedHits> {
     let Some(spec) = &config.cached else { return Vec::new() };
-    let laws = match &workload.data {
-        DataConfig::Planted(planted) => planted::laws(planted).ok(),
-        _ => None,
-    };
+    let laws = laws(&workload.data);
     let samples = planned_samples(workload, profile);
     // Ids of a column, of which a sample has so many.
     let ids = |column: &str, a_sample: f64| match over {
@@ -77,9 +75,7 @@ pub fn expected_hits(
     let drawn = |k: usize, column: &str, slots: usize| {
         let law = laws.as_ref()?.get(k)?;
         let ids = ids(column, law.hotness as f64)?;
-        let mut chances = zipf(law.values, law.exponent, 1.0 - law.missing);
-        chances.push(Popular { chance: law.missing, ids: 1.0 });
-        Some((ids, expected_misses(&chances, slots as f64, ids)))
+        Some((ids, expected_misses(&of_law(law), slots as f64, ids)))
     };
     let columns = spec.columns.iter().enumerate().filter(|(_, c)| !c.fits());
     let of = columns.map(|(k, c)| {

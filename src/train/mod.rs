@@ -14,6 +14,7 @@ mod judging;
 #[cfg(all(test, unix))]
 mod linked_tests;
 pub(crate) mod memory;
+mod popularity;
 mod prepare;
 mod ranked;
 mod run;
@@ -33,6 +34,7 @@ pub use choose_store::choose_store;
 pub use diagnosis::{Dead, Diagnosis, Unmoved};
 pub use feed::made_on_device;
 pub use fit::fit_memory;
+pub use popularity::{Popularity, column_ids};
 pub use prepare::{Prepared, prepare};
 pub use run::{Finished, Job, run};
 pub use saved::{Judge, Latency, SavedModel, Sink, Split};

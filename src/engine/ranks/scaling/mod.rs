@@ -19,7 +19,10 @@ mod noise;
 #[cfg(test)]
 mod tests;
 use super::{Placement, rows_of};
-use crate::engine::{EngineConfig, cost::cost};
+use crate::engine::{
+    EngineConfig,
+    cost::{ColumnIds, cost},
+};
 use serde::Serialize;
 
 pub use noise::Noise;
@@ -146,7 +149,8 @@ impl Work {
         if config.moves_all_rows() {
             return Err(WHOLE_TABLES);
         }
-        let cost = cost(config, 1, ids);
+        let ids: Vec<_> = ids.iter().map(|&mean| ColumnIds::some(mean)).collect();
+        let cost = cost(config, 1, &ids);
         let (dense_moved, dense_resident) =
             cost.streams.iter().fold((0.0, 0), |(m, r), s| (m + s.moved, r + s.resident));
         let params = config.model.params();
