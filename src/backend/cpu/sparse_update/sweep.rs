@@ -20,6 +20,9 @@ const AHEAD: usize = 12;
 /// see it, if that differs.
 pub(super) const SCRATCH: usize = 3;
 
+/// Registers of a row's gradient that are summed at once, so that no sum waits for itself.
+const SUMS: usize = 4;
+
 /// Columns that share a draw of random bits ([`Philox::columns`]).
 const COLUMNS: usize = 64;
 
@@ -228,21 +231,8 @@ impl<V: Visit> Sweep<'_, V> {
             let weight = self.work.weights.map(|w| w.add(row));
             let (p, seen) = self.elements::<L>(row, d, weight.is_some());
             let mut slope = 0.0;
-            let mut c = 0;
-            while c < d {
+            let mut end = |c: usize, mut sum: L::V| {
                 let part = d - c;
-                let mut sum = L::splat(0.0);
-                for &key in keys {
-                    let g = load_up_to::<L>(
-                        self.work.pooled.add(sample_of(key) * self.work.stride + c),
-                        part,
-                    );
-                    sum = if self.work.mean {
-                        L::add(sum, L::mul(self.share::<L>(key), g))
-                    } else {
-                        L::add(sum, g)
-                    };
-                }
                 if let Some(weight) = weight {
                     slope += L::sum(L::mul(sum, load_up_to::<L>(seen.add(c), part)));
                     sum = L::mul(sum, L::splat(*weight));
@@ -255,6 +245,17 @@ impl<V: Visit> Sweep<'_, V> {
                 }
                 sum = L::mul(sum, L::splat(self.work.scale));
                 store_up_to::<L>(self.scratch.add(c), part, sum);
+            };
+            let mut c = 0;
+            while d - c >= SUMS * L::N {
+                for (k, sum) in self.sums::<L, SUMS>(keys, c, d).into_iter().enumerate() {
+                    end(c + k * L::N, sum);
+                }
+                c += SUMS * L::N;
+            }
+            while c < d {
+                let [sum] = self.sums::<L, 1>(keys, c, d);
+                end(c, sum);
                 c += L::N;
             }
             let g = std::slice::from_raw_parts(self.scratch, d);
@@ -263,6 +264,29 @@ impl<V: Visit> Sweep<'_, V> {
             if V::CHANGES {
                 self.keep::<L>((row, number), d, p);
             }
+        }
+    }
+
+    /// Sums over occurrences of `R` registers of pooled gradients from column `c` on; several are
+    /// whole ones.
+    #[inline(always)]
+    unsafe fn sums<L: Lanes, const R: usize>(&self, keys: &[u64], c: usize, d: usize) -> [L::V; R] {
+        // SAFETY: see `run`: samples and columns exist.
+        unsafe {
+            let mut sums = [L::splat(0.0); R];
+            for &key in keys {
+                let g = self.work.pooled.add(sample_of(key) * self.work.stride + c);
+                for (k, sum) in sums.iter_mut().enumerate() {
+                    let left = if R > 1 { L::N } else { d - c };
+                    let g = load_up_to::<L>(g.add(k * L::N), left);
+                    *sum = if self.work.mean {
+                        L::add(*sum, L::mul(self.share::<L>(key), g))
+                    } else {
+                        L::add(*sum, g)
+                    };
+                }
+            }
+            sums
         }
     }
 
