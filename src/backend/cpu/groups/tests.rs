@@ -59,3 +59,18 @@ fn bags_of_larger_tables_are_refused() {
     bags.push([5]);
     Groups::new(&[5], &[1], 1, 1).sort(&Pool::new(1), checked(&[bags], &[6]));
 }
+
+#[test]
+fn a_table_is_cut_where_it_is_more_than_a_threads_share_and_the_largest_comes_first() {
+    let work = |hotness: &[usize], threads| {
+        Groups::new(&vec![1000; hotness.len()], hotness, 2000, threads).work
+    };
+    assert_eq!(work(&[100, 100, 100], 2), [(0, 0), (1, 0), (2, 0)]);
+    assert_eq!(work(&[100], 2), [(0, 0), (0, 1)]);
+    assert_eq!(work(&[1, 100, 2], 1), [(1, 0), (2, 0), (0, 0)]);
+    // Three tables for eight threads; parts smaller than 65,536 ids are not worth it.
+    assert_eq!(
+        work(&[1, 100, 100], 8),
+        [(1, 0), (1, 1), (1, 2), (1, 3), (2, 0), (2, 1), (2, 2), (2, 3), (0, 0)]
+    );
+}
