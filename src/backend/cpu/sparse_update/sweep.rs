@@ -230,32 +230,19 @@ impl<V: Visit> Sweep<'_, V> {
             let d = if D == 0 { self.work.dim } else { D };
             let weight = self.work.weights.map(|w| w.add(row));
             let (p, seen) = self.elements::<L>(row, d, weight.is_some());
+            let seen_weight = weight.map(|weight| (*weight, seen));
             let mut slope = 0.0;
-            let mut end = |c: usize, mut sum: L::V| {
-                let part = d - c;
-                if let Some(weight) = weight {
-                    slope += L::sum(L::mul(sum, load_up_to::<L>(seen.add(c), part)));
-                    sum = L::mul(sum, L::splat(*weight));
-                }
-                if self.work.l2 != 0.0 {
-                    sum = L::add(
-                        sum,
-                        L::mul(L::splat(self.work.l2), load_up_to::<L>(p.add(c), part)),
-                    );
-                }
-                sum = L::mul(sum, L::splat(self.work.scale));
-                store_up_to::<L>(self.scratch.add(c), part, sum);
-            };
             let mut c = 0;
             while d - c >= SUMS * L::N {
-                for (k, sum) in self.sums::<L, SUMS>(keys, c, d).into_iter().enumerate() {
-                    end(c + k * L::N, sum);
+                let sums = self.sums::<L, SUMS>(keys, c, d);
+                for &sum in &sums {
+                    slope += self.gradient::<L>(sum, (c, d), seen_weight, p);
+                    c += L::N;
                 }
-                c += SUMS * L::N;
             }
             while c < d {
                 let [sum] = self.sums::<L, 1>(keys, c, d);
-                end(c, sum);
+                slope += self.gradient::<L>(sum, (c, d), seen_weight, p);
                 c += L::N;
             }
             let g = std::slice::from_raw_parts(self.scratch, d);
@@ -288,6 +275,34 @@ impl<V: Visit> Sweep<'_, V> {
             }
             sums
         }
+    }
+
+    /// Writes the gradient of a register of columns from `c` on, of `d`, to scratch space: `sum`, with the row's
+    /// `weight` and decay. Returns what the columns give to the weight's gradient; `weight` has the weight and
+    /// the row as lookups see it.
+    // Not a closure of `row`: one that is not inlined is compiled without the instruction set.
+    #[inline(always)]
+    unsafe fn gradient<L: Lanes>(
+        &self,
+        mut sum: L::V,
+        (c, d): (usize, usize),
+        weight: Option<(f32, *mut f32)>,
+        p: *const f32,
+    ) -> f32 {
+        let (part, mut slope) = (d - c, 0.0);
+        // SAFETY: see `run`: the row exists, scratch space has room for it.
+        unsafe {
+            if let Some((weight, seen)) = weight {
+                slope = L::sum(L::mul(sum, load_up_to::<L>(seen.add(c), part)));
+                sum = L::mul(sum, L::splat(weight));
+            }
+            if self.work.l2 != 0.0 {
+                let decay = L::mul(L::splat(self.work.l2), load_up_to::<L>(p.add(c), part));
+                sum = L::add(sum, decay);
+            }
+            store_up_to::<L>(self.scratch.add(c), part, L::mul(sum, L::splat(self.work.scale)));
+        }
+        slope
     }
 
     /// Where the elements of a row are in f32, and where they are as lookups see them: in the table
