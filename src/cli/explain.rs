@@ -93,6 +93,7 @@ pub(super) fn explain(resolved: &Resolved, ids: Option<&IdsProfile>) -> Result<S
     if let (Some(schema), Some(config)) = (&schema, &config) {
         match run_output::ceilings(w) {
             Ok(Some(ceilings)) => {
+                let ceilings = run_output::measured_again(ceilings, w);
                 out += &floor(
                     &run_output::floor(w, schema, config, ids, &ceilings, &Machine::inspect()),
                     &ceilings,
@@ -157,7 +158,9 @@ fn floor(floor: &Floor, ceilings: &Ceilings) -> String {
             "#   the most popular rows in the cache, by the law that ids are drawn by\n"
         }
         Popularity::Counted => "#   the most popular rows in the cache, as counted\n",
-        Popularity::Unknown => "#   all rows taken to be equally popular (--ids-profile tells)\n",
+        Popularity::Unknown => {
+            "#   rows taken to be equally popular where nothing tells (--ids-profile does)\n"
+        }
     };
     let rate = thousands(floor.samples_per_second.round() as u64);
     out + &format!("#   {:>12}  all: {rate} samples/s at best\n", ms(floor.seconds))

@@ -363,9 +363,9 @@ pub(super) fn floor(
     Floor::of(&cost(config, batch, &of_columns), popularity, batch, ceilings, machine)
 }
 
-/// Ceilings from before a run, with what is higher after it: seconds in which others used the
-/// machine would make its floor too low.
-fn measured_again(before: Ceilings, workload: &Workload) -> Ceilings {
+/// Ceilings with what is higher now, after a run: a moment in which others used the machine would
+/// make its floor too low.
+pub(super) fn measured_again(before: Ceilings, workload: &Workload) -> Ceilings {
     match ceilings(workload) {
         Ok(Some(after)) => before.or_higher(&after),
         // What was measured before stands; the run itself is over.

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Popularity {
-    /// It is not.
+    /// It is not, of one column at least.
     #[default]
     Unknown,
     /// Planted data are drawn by a law.
@@ -59,11 +59,6 @@ pub fn column_ids(
         Some(of.counts.iter().map(popular).collect())
     };
     let drawn = |k: usize| laws.as_ref()?.get(k).map(of_law);
-    let how = match (profile, &laws) {
-        (Some(_), _) => Popularity::Counted,
-        (None, Some(_)) => Popularity::Law,
-        (None, None) => Popularity::Unknown,
-    };
     let of = |(k, mean): (usize, f64)| {
         let chances: Option<Vec<Popular>> = match profile {
             Some(_) => counted(&schema.tables[k].name),
@@ -71,7 +66,13 @@ pub fn column_ids(
         };
         ColumnIds { mean, chances: chances.unwrap_or_default() }
     };
-    (how, means.into_iter().enumerate().map(of).collect())
+    let ids: Vec<ColumnIds> = means.into_iter().enumerate().map(of).collect();
+    let how = match profile {
+        _ if ids.iter().any(|column| column.chances.is_empty()) => Popularity::Unknown,
+        Some(_) => Popularity::Counted,
+        None => Popularity::Law,
+    };
+    (how, ids)
 }
 
 #[cfg(test)]
@@ -113,12 +114,19 @@ mod tests {
 
     #[test]
     fn counted_ids_have_the_chances_of_their_counts_and_come_first() {
-        let text = r#"{"samples": 8, "tables": [{"table": "C2", "accesses": 8, "counts": [[2, 3], [1, 2]]}]}"#;
-        let profile: IdsProfile = serde_json::from_str(text).unwrap();
+        let text = r#"{"samples": 8, "tables": [
+            {"table": "C2", "accesses": 8, "counts": [[2, 3], [1, 2]]},
+            {"table": "C1", "accesses": 32, "counts": [[1, 32]]}
+        ]}"#;
+        let mut profile: IdsProfile = serde_json::from_str(text).unwrap();
         let (how, ids) = of(PLANTED, Some(&profile));
-        assert_eq!((how, ids[0].chances.len(), ids[0].mean), (Popularity::Counted, 0, 4.0));
+        assert_eq!((how, ids[0].chances.len(), ids[0].mean), (Popularity::Counted, 1, 4.0));
         let popular = |chance, ids| Popular { chance, ids };
         assert_eq!(ids[1].chances, [popular(0.25, 3.0), popular(0.125, 2.0)]);
+        // A column that was not counted is not known, whatever it is of the others.
+        profile.tables.pop();
+        let (how, ids) = of(PLANTED, Some(&profile));
+        assert_eq!((how, ids[0].chances.len()), (Popularity::Unknown, 0));
     }
 
     #[test]

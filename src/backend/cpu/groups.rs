@@ -17,7 +17,7 @@ const DIGIT: u32 = 11;
 /// Counters of a thread.
 const COUNTS: usize = 1 << DIGIT;
 
-/// Occurrences of which a part of a table has at least that many, if they are spread evenly.
+/// The fewest occurrences that a part of a table is worth; so many it has if they are spread evenly.
 const PART: usize = 1 << 16;
 
 /// Most parts of a table. Each reads all of the table's ids.
